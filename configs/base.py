@@ -1,0 +1,72 @@
+"""The fields of every recipe, each explained where it is born; variants state only what they change."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The paper's settings (section 4.1, Eq. 5), without a dataset."""
+    config = ConfigDict()
+    config.seed = 0  # one seed gives weights, batches, masks, dropout and noisy labels
+
+    config.model = ConfigDict()
+    config.model.name = "dpconv"
+    config.model.variant = "paper"  # "paper" (Fig. 3) or "released" (the graph of the authors' published weights)
+    config.model.width = 1.0  # multiplies every channel count; 1.0 is 3.5 M parameters
+    config.model.dilations = (2, 4, 8, 2)  # of d1-d4; (1, 2, 3, 1) where the input is 64 pixels wide
+    config.model.dropout = 0.0  # after u1-u3; the paper "tried" it and gives no rate
+
+    config.loss = ConfigDict()
+    config.loss.pixel = 10.0  # Eq. (5), all four weights
+    config.loss.style = 120.0  # 0 switches VGG-16 off
+    config.loss.adversarial = 1e-3  # 0 switches the discriminator off
+    config.loss.tv = 1e-4
+    config.loss.vgg_weights = ""  # .npz or .safetensors of VGG-16; needed where style is not 0
+    config.loss.real_target = (0.7, 1.2)  # label smoothing of the discriminator, uniform per image
+    config.loss.fake_target = (0.0, 0.3)
+    config.loss.flip_target = 0.1  # probability of a flipped label
+
+    config.optim = ConfigDict()
+    config.optim.generator_lr = 2e-4
+    config.optim.discriminator_lr = 1e-4
+    config.optim.b1 = 0.5
+    config.optim.b2 = 0.9
+    config.optim.schedule = "constant"  # "constant", "exponential" (0.9 an epoch, as released) or "cosine" (to 0)
+    config.optim.warmup_steps = 0  # linear, before the schedule
+    config.optim.clip_norm = 0.0  # global norm of the generator's gradient; 0 is off
+    config.optim.ema = 0.0  # decay of the averaged generator used by evaluation; 0 is off
+
+    config.data = ConfigDict()
+    config.data.name = "synthetic_garments"
+    config.data.dir = ""  # image_folder: the folder
+    config.data.manual_dir = ""  # builders of downloaded datasets: where their files lie
+    config.data.data_dir = ""  # where built datasets are kept; "" is TFDS's default, ~/tensorflow_datasets
+    config.data.size = 256  # side of the square the network sees
+    config.data.crop = "resize"  # "resize" whole, or "square": largest square, random (train) or central (evaluation)
+    config.data.flip = True  # horizontal, the paper's only augmentation
+    config.data.max_pixels = 64_000_000  # larger images count as bad, before they are decoded
+    config.data.threads = 4  # decoding threads of each process
+
+    config.mask = ConfigDict()
+    config.mask.preset = "mixed"  # "qd_imd", "thin", "medium", "thick", "boxes", "mixed" or "files"
+    config.mask.dir = ""  # files: a folder of mask images
+    config.mask.hole = ""  # files: "black" or "white", the colour of a hole; no default
+    config.mask.coverage = 0.05  # least share of the clothing that a hole covers, where the region is known
+
+    config.train = ConfigDict()
+    config.train.steps = 120_000
+    config.train.batch_size = 64  # global, over all devices
+    config.train.dtype = "float32"  # of compute; parameters, Gram matrices, mask sums and losses stay float32
+    config.train.devices = 0  # 0 uses all
+    config.train.log_every = 50
+    config.train.image_every = 1000
+    config.train.eval_every = 5000
+    config.train.checkpoint_every = 1000
+    config.train.keep = 3  # newest checkpoints, besides the best
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 16
+    config.eval.examples = 0  # of the validation split; 0 is all
+    config.eval.baselines = ("mean",)  # beside the network: "mean", "telea", "ns" (the last two need opencv)
+    config.eval.bootstrap = 1000  # resamples behind each 95 % interval
+
+    return config

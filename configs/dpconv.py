@@ -1,0 +1,82 @@
+"""DPConv (Kinli, Ozcan and Kirac, AIM @ ECCV 2020). `--config=configs/dpconv.py[:VARIANT]`
+
+no variant      the demo: drawn garments at 64 x 64, minutes on two CPU cores; no style term (it needs VGG-16 weights)
+clothing_small  3,409 CC0 photos at 128 x 128, half width, the full loss; about two hours on two CPU cores
+image_folder    any tree of images: --config.data.dir=FOLDER
+fashiongen, fashionai, deepfashion, deepfashion2
+                the paper's recipe: 256 x 256, batch 64, 120,000 steps, Eq. (5); two V100 in the paper
+"""
+
+import importlib.util
+import pathlib
+
+from ml_collections import ConfigDict
+
+_spec = importlib.util.spec_from_file_location("dpconv_configs_base", pathlib.Path(__file__).with_name("base.py"))
+base = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(base)
+
+PAPER = ("fashiongen", "fashionai", "deepfashion", "deepfashion2")
+
+
+def demo() -> ConfigDict:
+    config = base.get_config()
+    config.model.width = 0.5
+    config.model.dilations = (1, 2, 3, 1)  # at 64 pixels the dilated map is 8 x 8
+    config.loss.style = 0.0
+    config.optim.ema = 0.99
+    config.data.size = 64
+    config.train.steps = 600
+    config.train.batch_size = 16
+    config.train.log_every = 20
+    config.train.image_every = 200
+    config.train.eval_every = 200
+    config.train.checkpoint_every = 200
+    config.eval.examples = 96
+    return config
+
+
+def clothing_small() -> ConfigDict:
+    config = base.get_config()
+    config.model.width = 0.5
+    config.optim.generator_lr = 4e-4  # batches are sixteen times smaller than the paper's, the run far shorter
+    config.optim.warmup_steps = 100
+    config.optim.schedule = "cosine"
+    config.optim.ema = 0.995
+    config.data.name = "clothing_small"
+    config.data.size = 128
+    config.data.crop = "square"
+    config.train.steps = 3500
+    config.train.batch_size = 4
+    config.train.log_every = 25
+    config.train.image_every = 500
+    config.train.eval_every = 500
+    config.train.checkpoint_every = 100
+    config.eval.baselines = ("mean", "telea", "ns")
+    return config
+
+
+def image_folder() -> ConfigDict:
+    config = base.get_config()
+    config.data.name = "image_folder"
+    config.data.crop = "square"
+    return config
+
+
+def paper(dataset: str) -> ConfigDict:
+    config = base.get_config()
+    config.data.name = dataset
+    if dataset in ("deepfashion", "deepfashion2"):  # "the size of images varies" (section 4.1)
+        config.data.crop = "square"
+    return config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The recipe named after the colon; raises ValueError naming the known ones."""
+    recipes = {"": demo, "clothing_small": clothing_small, "image_folder": image_folder}
+    if variant in PAPER:
+        return paper(variant)
+    if variant not in recipes:
+        known = ", ".join([*filter(None, recipes), *PAPER])
+        raise ValueError(f"no variant {variant!r} of configs/dpconv.py; known: {known}")
+    return recipes[variant]()

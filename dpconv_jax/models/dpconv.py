@@ -1,0 +1,176 @@
+"""The DPConv generator (Fig. 3): a U-Net of partial convolutions with a dilated bottleneck and self-attention.
+
+Convention: NHWC; mask (B, H, W, 1), 1 = valid, 0 = hole.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from dpconv_jax.layers.attention import SelfAttention
+from dpconv_jax.layers.norm import instance_norm
+from dpconv_jax.layers.partial_conv import PartialConv, Source
+
+Masks = dict[str, jax.Array]
+
+
+def _encoder_activation(x: jax.Array) -> jax.Array:
+    return nnx.relu(instance_norm(x))
+
+
+def _decoder_activation(x: jax.Array) -> jax.Array:
+    return nnx.leaky_relu(instance_norm(x), 0.2)
+
+
+class DPConv(nnx.Module):
+    """Two graphs over the same weights.
+
+    `paper`: masks everywhere. Input RGB in [0, 1] with holes 0; output in [0, 1] (sigmoid).
+    `released`: what the authors' published weights need to give the authors' outputs: plain convolutions and no masks
+    after d4, d2 = ReLU(IN(its mask)) + d1, no residual on d4. Input normalised by the ImageNet mean and standard
+    deviation, holes 0.5 in that space; output tanh.
+
+    Args:
+      variant: "paper" or "released".
+      width: multiplies every channel count of Fig. 3; 1.0 is 3,498,966 parameters.
+      dilations: of d1-d4. A dilation that reaches the side of their map (input / 8) leaves outer taps untrained.
+      dropout: rate after u1-u3 (`paper` only), in effect where a key is given.
+      dtype: of computation; parameters, mask sums and norm statistics are float32.
+    """
+
+    stride = 8
+
+    def __init__(
+        self,
+        *,
+        variant: str = "paper",
+        width: float = 1.0,
+        dilations: Sequence[int] = (2, 4, 8, 2),
+        dropout: float = 0.0,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if variant not in ("paper", "released"):
+            raise ValueError(f"variant is {variant!r}; it must be 'paper' or 'released'")
+        if len(dilations) != 4:
+            raise ValueError(f"dilations are {tuple(dilations)}; d1-d4 need four")
+        c64, c128, c256 = (max(8, round(width * channels)) for channels in (64, 128, 256))
+
+        def conv(inputs: int, outputs: int, size: int, strides: int = 1, dilation: int = 1) -> PartialConv:
+            return PartialConv(inputs, outputs, size, strides=strides, dilation=dilation, dtype=dtype, rngs=rngs)
+
+        self.e0 = conv(3, c64, 7, 2)
+        self.e1 = conv(c64, c128, 5, 2)
+        self.e2 = conv(c128, c256, 5)
+        self.e3 = conv(c256, c128, 5, 2)
+        self.d1, self.d2, self.d3, self.d4 = (conv(c128, c128, 3, dilation=rate) for rate in dilations)
+        self.a1 = SelfAttention(c128, dtype=dtype, rngs=rngs)
+        self.u1 = conv(2 * c128, c128, 3)
+        self.a2 = SelfAttention(c256 + c128, dtype=dtype, rngs=rngs)
+        self.u2 = conv(c256 + c128, c128, 3)
+        self.u3 = conv(c128 + c64, c64, 3)
+        self.u4 = conv(c64 + 3, 3, 3)
+        self.variant = variant
+        self.dilations = tuple(dilations)
+        self.dropout = dropout
+        self.dtype = dtype
+
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, *, dropout_key: jax.Array | None = None
+    ) -> tuple[jax.Array, Masks]:
+        """x (B, H, W, 3) prepared as the variant says, mask (B, H, W, 1); H and W multiples of 8.
+
+        Returns:
+          The raw output (B, H, W, 3) float32 and the mask of every layer by name, each (B, h, w, 1) float32, holes
+          of the input included as "input".
+
+        Raises:
+          ValueError: H or W is not a multiple of 8, or the shapes do not agree.
+        """
+        batch, height, width, channels = x.shape
+        if height % self.stride or width % self.stride:
+            raise ValueError(f"the image is {height} x {width}; both sides must be multiples of {self.stride}")
+        if channels != 3 or mask.shape != (batch, height, width, 1):
+            raise ValueError(f"image {x.shape} and mask {mask.shape} must be (B, H, W, 3) and (B, H, W, 1)")
+        side = min(height, width) // self.stride
+        if max(self.dilations) >= side:
+            warnings.warn(
+                f"dilation {max(self.dilations)} reaches the side of the {side} x {side} map: its outer taps see only "
+                "padding and do not train",
+                stacklevel=2,
+            )
+        x = x.astype(self.dtype)
+        masks: Masks = {"input": jax.lax.stop_gradient(mask).astype(jnp.float32)}
+        if self.variant == "paper":
+            out = self._paper(x, masks, dropout_key)
+            return nnx.sigmoid(out.astype(jnp.float32)), masks
+        out = self._released(x, masks)
+        return jnp.tanh(out.astype(jnp.float32)), masks
+
+    def _encode(self, x: jax.Array, masks: Masks) -> tuple[jax.Array, jax.Array, jax.Array]:
+        e0, masks["e0"] = self.e0(Source(x, masks["input"]))
+        e0 = nnx.relu(e0)
+        e1, masks["e1"] = self.e1(Source(e0, masks["e0"]))
+        e1 = _encoder_activation(e1)
+        e2, masks["e2"] = self.e2(Source(e1, masks["e1"]))
+        e2 = _encoder_activation(e2)
+        e3, masks["e3"] = self.e3(Source(e2, masks["e2"]))
+        return e0, e2, _encoder_activation(e3)
+
+    def _paper(self, x: jax.Array, masks: Masks, dropout_key: jax.Array | None) -> jax.Array:
+        keys = [None] * 3 if dropout_key is None or self.dropout == 0 else list(jax.random.split(dropout_key, 3))
+        e0, e2, e3 = self._encode(x, masks)
+
+        d1, masks["d1"] = self.d1(Source(e3, masks["e3"]))
+        d1 = _encoder_activation(d1)
+        # Stride 1 with a centre tap: the mask of a convolution contains its input's, so it serves the sum as well.
+        d2, masks["d2"] = self.d2(Source(d1, masks["d1"]))
+        d2 = _encoder_activation(d2) + d1
+        d3, masks["d3"] = self.d3(Source(d2, masks["d2"]))
+        d3 = _encoder_activation(d3) + d2
+        d4, masks["d4"] = self.d4(Source(d3, masks["d3"]))
+        d4 = _encoder_activation(d4) + d3
+
+        a1 = nnx.relu(self.a1(d4 * masks["d4"].astype(d4.dtype), masks["d4"]))
+        u1, masks["u1"] = self.u1(Source(e3, masks["e3"], upsample=True), Source(a1, masks["d4"], upsample=True))
+        u1 = self._drop(_decoder_activation(u1), keys[0])
+
+        seen = [features * masks[name].astype(features.dtype) for features, name in ((e2, "e2"), (u1, "u1"))]
+        a2 = self.a2(jnp.concatenate(seen, axis=-1), jnp.maximum(masks["e2"], masks["u1"]))
+        a2_e2, a2_u1 = jnp.split(nnx.relu(a2), [e2.shape[-1]], axis=-1)
+        u2, masks["u2"] = self.u2(Source(a2_e2, masks["e2"], upsample=True), Source(a2_u1, masks["u1"], upsample=True))
+        u2 = self._drop(_decoder_activation(u2), keys[1])
+
+        u3, masks["u3"] = self.u3(Source(u2, masks["u2"]), Source(e0, masks["e0"]))
+        u3 = self._drop(_decoder_activation(u3), keys[2])
+
+        u4, masks["u4"] = self.u4(Source(u3, masks["u3"], upsample=True), Source(x, masks["input"]))
+        return u4
+
+    def _released(self, x: jax.Array, masks: Masks) -> jax.Array:
+        e0, e2, e3 = self._encode(x, masks)
+
+        d1, masks["d1"] = self.d1(Source(e3, masks["e3"]))
+        d1 = _encoder_activation(d1)
+        _, masks["d2"] = self.d2(Source(d1, masks["d1"]))
+        d2 = _encoder_activation(masks["d2"]).astype(d1.dtype) + d1
+        d3, masks["d3"] = self.d3(Source(d2, masks["d2"]))
+        d3 = _encoder_activation(d3) + d2
+        d4, masks["d4"] = self.d4(Source(d3, masks["d3"]))
+        d4 = _encoder_activation(d4)
+
+        a1 = nnx.relu(self.a1(d4))
+        u1 = _decoder_activation(self.u1.plain([e3, a1], [True, True]))
+        a2 = nnx.relu(self.a2(jnp.concatenate([e2, u1], axis=-1)))
+        u2 = _decoder_activation(self.u2.plain([a2], [True]))
+        u3 = _decoder_activation(self.u3.plain([u2, e0], [False, False]))
+        return self.u4.plain([u3, x], [True, False])
+
+    def _drop(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
+        if key is None:
+            return x
+        kept = jax.random.bernoulli(key, 1 - self.dropout, x.shape)
+        return jnp.where(kept, x / (1 - self.dropout), 0).astype(x.dtype)
