@@ -1,0 +1,72 @@
+"""The feature network of the style loss: VGG-16 (Simonyan and Zisserman, 2015) up to relu4_3.
+
+`weights/vgg16.py` reads its parameters from a file. They are constants of the training: no gradient reaches them.
+"""
+
+from typing import Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+Convention = Literal["oxford", "torchvision"]
+
+# (name, input channels, output channels), in order; a 2 x 2 maximum halves the map between blocks.
+BLOCKS = (
+    (("conv1_1", 3, 64), ("conv1_2", 64, 64)),
+    (("conv2_1", 64, 128), ("conv2_2", 128, 128)),
+    (("conv3_1", 128, 256), ("conv3_2", 256, 256), ("conv3_3", 256, 256)),
+    (("conv4_1", 256, 512), ("conv4_2", 512, 512), ("conv4_3", 512, 512)),
+)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+OXFORD_MEAN = (123.68, 116.779, 103.939)
+OXFORD_SCALE = 57.6  # 255 times the mean of IMAGENET_STD: how much larger Oxford's inputs, hence features, are
+
+
+@flax.struct.dataclass
+class VGG16:
+    """Kernels (3, 3, in, out) and biases (out,) by layer name, float32, and what inputs they were trained on.
+
+    `convention`: "oxford" (also Keras): RGB of 0-255 minus a mean. "torchvision": RGB of 0-1, ImageNet mean and std.
+    """
+
+    kernels: dict[str, Array]
+    biases: dict[str, Array]
+    convention: Convention = flax.struct.field(pytree_node=False)
+
+
+def features(params: VGG16, image: Array, *, dtype: jnp.dtype = jnp.float32) -> tuple[Array, ...]:
+    """relu1_2, relu2_2, relu3_3 and relu4_3, at the scale of torchvision's features whatever the convention.
+
+    image: (B, H, W, 3) RGB in [0, 1], H and W at least 8. Returns (B, H / 2^p, W / 2^p, C_p) in `dtype` for p = 0..3
+    and C_p = 64, 128, 256, 512. The gradient flows to `image` only.
+    """
+    image = jnp.asarray(image, jnp.float32)
+    if params.convention == "oxford":
+        # All that follows is convolutions and ReLU, so dividing the input and the biases divides every feature.
+        x = (image * 255 - jnp.array(OXFORD_MEAN)) / OXFORD_SCALE
+        bias_scale = 1 / OXFORD_SCALE
+    else:
+        x = (image - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
+        bias_scale = 1.0
+    x = x.astype(dtype)
+    maps: list[Array] = []
+    for block in BLOCKS:
+        if maps:
+            x = max_pool(x)
+        for name, _, _ in block:
+            kernel = lax.stop_gradient(params.kernels[name]).astype(dtype)
+            bias = lax.stop_gradient(params.biases[name] * bias_scale).astype(dtype)
+            x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            x = jax.nn.relu(x + bias)
+        maps.append(x)
+    return tuple(maps)
+
+
+def max_pool(x: Array) -> Array:
+    """2 x 2 maximum with stride 2; an odd last row or column is dropped."""
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
