@@ -85,8 +85,9 @@ def style(*, features: Sequence[Array], target_features: Sequence[Array]) -> Arr
     loss = jnp.zeros((), jnp.float32)
     for ours, theirs in zip(features, target_features, strict=True):
         _, height, width, channels = ours.shape
+        normaliser = 1.0 / (channels * height * width)  # K_p
         distance = jnp.abs(gram(ours) - gram(lax.stop_gradient(theirs)))
-        loss += jnp.mean(jnp.sum(distance, axis=(1, 2))) / (channels * height * width * channels**2)
+        loss += normaliser * jnp.mean(distance)  # the mean over (C_p, C_p) is the sum over C_p^2
     return loss
 
 
