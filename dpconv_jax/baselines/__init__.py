@@ -1,0 +1,1 @@
+"""Inpainting without learning, to compare against."""

@@ -1,0 +1,85 @@
+"""Metrics against scikit-image and plain NumPy; the bootstrap against the truth it estimates."""
+
+import jax
+import numpy as np
+import pytest
+from skimage import metrics as reference
+
+from dpconv_jax import metrics
+
+
+def pairs(seed: int, *, noise: float, level: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth images about one grey level, and the same with noise, in [0, 1]."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:32, 0:40] / 32.0
+    phases = rng.uniform(0, 6, (3, 1, 1, 3))
+    target = level + 0.4 * np.sin(5 * x[None, ..., None] + phases) * np.cos(4 * y[None, ..., None])
+    image = target + noise * rng.standard_normal(target.shape)
+    return image.clip(0, 1).astype(np.float32), target.clip(0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.05, 0.002])
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_ssim_and_psnr_equal_scikit_image(noise, level):
+    image, target = pairs(1, noise=noise, level=level)
+    ssim, psnr = jax.jit(metrics.ssim)(image, target), metrics.psnr(image, target)
+    for i in range(len(image)):
+        expected = reference.structural_similarity(
+            image[i].astype(np.float64),
+            target[i].astype(np.float64),
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1.0,
+            channel_axis=-1,
+        )
+        assert ssim[i] == pytest.approx(expected, abs=1e-4)
+        assert psnr[i] == pytest.approx(reference.peak_signal_noise_ratio(target[i], image[i], data_range=1), abs=1e-3)
+
+
+def test_ssim_of_flat_images_is_the_luminance_term():
+    a, b = np.full((1, 16, 16, 3), 1.0, np.float32), np.full((1, 16, 16, 3), 0.25, np.float32)
+    assert metrics.ssim(a, a)[0] == pytest.approx(1.0, abs=1e-6)
+    assert metrics.ssim(a, b)[0] == pytest.approx((2 * 0.25 + 1e-4) / (1 + 0.0625 + 1e-4), abs=1e-5)
+
+
+def test_l1_counts_all_pixels_and_hole_l1_the_holes():
+    image, target = pairs(2, noise=0.2)
+    mask = (np.random.default_rng(0).random((3, 32, 40, 1)) > 0.3).astype(np.float32)
+    for i in range(3):
+        error = np.abs(image[i].astype(np.float64) - target[i])
+        assert metrics.l1(image, target)[i] == pytest.approx(error.mean(), rel=1e-5)
+        assert metrics.hole_l1(image, target, mask)[i] == pytest.approx(error[mask[i, ..., 0] == 0].mean(), rel=1e-5)
+    named = metrics.per_image(image, target, mask)
+    assert list(named) == [metric.name for metric in metrics.METRICS]
+    assert named["l1_percent"][0] == pytest.approx(100 * np.abs(image[0] - target[0]).mean(), rel=1e-5)
+
+
+def test_edge_values():
+    image, target = pairs(3, noise=0.1)
+    assert np.isposinf(metrics.psnr(target, target)).all()
+    assert np.isnan(metrics.hole_l1(image, target, np.ones((3, 32, 40, 1)))).all()
+    with pytest.raises(ValueError, match="at least 11"):
+        metrics.ssim(image[:, :10], target[:, :10])
+    with pytest.raises(ValueError, match="one shape"):
+        metrics.l1(image, target[:1])
+
+
+def test_composite_takes_clipped_output_in_holes_and_truth_elsewhere():
+    target = np.full((1, 2, 2, 3), 0.5, np.float32)
+    mask = np.array([[1, 0], [1, 0]], np.float32).reshape(1, 2, 2, 1)
+    output = np.array([[np.nan, 1.5], [-1.0, 0.25]], np.float32).reshape(1, 2, 2, 1) * np.ones(3, np.float32)
+    composite = np.asarray(metrics.composite(output=output, target=target, mask=mask))
+    np.testing.assert_array_equal(composite[0, :, :, 0], [[0.5, 1.0], [0.5, 0.25]])
+
+
+def test_bootstrap_covers_the_mean_about_95_percent_of_the_time():
+    rng = np.random.default_rng(0)
+    intervals = [metrics.bootstrap_interval(rng.exponential(size=60), resamples=300, seed=s) for s in range(200)]
+    covered = np.mean([low <= 1.0 <= high for low, high in intervals])
+    assert 0.88 <= covered <= 0.98
+    values = rng.standard_normal(400)
+    low, high = metrics.bootstrap_interval(values, resamples=1000, seed=1)
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
+    assert (low, high) == metrics.bootstrap_interval(values, resamples=1000, seed=1)
+    assert np.isnan(metrics.bootstrap_interval(np.ones(1), resamples=10, seed=0)).all()
