@@ -1,0 +1,226 @@
+"""Method x hole-ratio bucket -> metrics of the composites, with intervals; the masks' manifest; examples to look at.
+
+A method is any function (images, masks) -> outputs on whole batches: float32 NHWC images in [0, 1] whose hole pixels
+are zeroed, so that no method can read the truth; masks (B, H, W, 1), 1 = valid; outputs (B, H, W, 3) in [0, 1], used
+in the holes only.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from dpconv_jax import metrics
+from dpconv_jax.errors import UsageError
+from dpconv_jax.masks import BUCKETS
+
+BatchMethod = Callable[[np.ndarray, np.ndarray], ArrayLike]
+Batch = Mapping[str, Any]  # of data.pipeline.eval_batches: image, mask, id, ratio, coverage
+
+
+class Row(NamedTuple):
+    """Mean of one metric over one bucket's composites, its bootstrap 95 % interval, and how many images entered it."""
+
+    method: str
+    bucket: int
+    metric: str  # a `name` of metrics.METRICS
+    value: float
+    lo: float
+    hi: float
+    n: int
+
+
+class Example(NamedTuple):
+    """One image of one bucket: (H, W, 3) float32 in [0, 1], mask (H, W, 1); raw outputs and composites by method."""
+
+    id: str
+    bucket: int
+    ratio: float
+    masked: np.ndarray
+    mask: np.ndarray
+    target: np.ndarray
+    raw: dict[str, np.ndarray]
+    composite: dict[str, np.ndarray]
+
+
+class Evaluation(NamedTuple):
+    """`manifest` is the sha256 of manifest.jsonl: equal hashes mean equal images, masks and order."""
+
+    rows: list[Row]
+    examples: list[Example]
+    manifest: str
+
+
+@jax.jit
+def _composite_and_metrics(
+    output: ArrayLike, target: ArrayLike, mask: ArrayLike
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    composite = metrics.composite(output=output, target=target, mask=mask)
+    return composite, metrics.per_image(composite, target, mask)
+
+
+@jax.jit
+def _composite_l1(output: ArrayLike, target: ArrayLike, mask: ArrayLike) -> jax.Array:
+    return metrics.l1(metrics.composite(output=output, target=target, mask=mask), target)
+
+
+class _Padded(NamedTuple):
+    image: np.ndarray
+    mask: np.ndarray
+    masked: np.ndarray
+    count: int  # rows that are not padding
+    batch: Batch
+
+
+def _padded(batches: Iterable[Batch], bucket: int) -> Iterator[_Padded]:
+    """Short batches repeat their last row up to the first batch's size, so that a jitted method compiles once."""
+    size = 0
+    for batch in batches:
+        image, mask = np.asarray(batch["image"], np.float32), np.asarray(batch["mask"], np.float32)
+        count = len(image)
+        size = size or count
+        rows = np.minimum(np.arange(max(size, count)), count - 1)
+        image, mask = image[rows], mask[rows]
+        yield _Padded(image, mask, np.where(mask > 0.5, image, np.float32(0.0)), count, batch)
+    if not size:
+        raise UsageError(f"no validation image for the hole-ratio bucket {BUCKETS[bucket]}: nothing to evaluate")
+
+
+def _outputs(name: str, method: BatchMethod, batch: _Padded) -> np.ndarray:
+    # Copies: a method that writes into its arguments must not change what the next one sees.
+    output = np.asarray(method(batch.masked.copy(), batch.mask.copy()), np.float32)
+    if output.shape != batch.image.shape:
+        raise ValueError(f"method {name!r} gave {output.shape} for images {batch.image.shape}")
+    return output
+
+
+def validation_l1(method: BatchMethod, batches_for_bucket: Callable[[int], Iterable[Batch]]) -> float:
+    """l1 % of the composites, mean over images, then over the three buckets; what "best checkpoint" means.
+
+    NaN where an output is not finite in a hole.
+    """
+    means = []
+    for bucket in range(len(BUCKETS)):
+        values = []
+        for batch in _padded(batches_for_bucket(bucket), bucket):
+            output = _outputs("validation", method, batch)
+            values.append(np.asarray(_composite_l1(output, batch.image, batch.mask))[: batch.count])
+        means.append(100.0 * np.concatenate(values).mean(dtype=np.float64))
+    return float(np.mean(means))
+
+
+def evaluate(
+    methods: Mapping[str, BatchMethod],
+    batches_for_bucket: Callable[[int], Iterable[Batch]],
+    *,
+    out_dir: str | os.PathLike[str],
+    bootstrap: int,
+    seed: int,
+    mask_source: Mapping[str, Any] | None = None,
+    examples: int = 2,
+) -> Evaluation:
+    """Every method on the same images and masks of the three buckets.
+
+    Writes `out_dir`/metrics.csv (one line an image and method) and `out_dir`/manifest.jsonl (one line a mask: id,
+    bucket, ratio, coverage or null, `mask_source`, sha256 of its uint8 bytes), each whole or not at all. `bootstrap`
+    resamples stand behind each interval, drawn from `seed`; the first `examples` images of a bucket are kept. An image
+    that a method restores exactly has no PSNR: it is left out of that mean, and `n` says how many stayed.
+    Raises UsageError for an empty bucket, ValueError for an output of the wrong shape.
+    """
+    lines: list[dict[str, Any]] = []
+    manifest: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    kept: list[Example] = []
+    for bucket in range(len(BUCKETS)):
+        values: dict[tuple[str, str], list[float]] = {}
+        still_wanted = examples
+        for batch in _padded(batches_for_bucket(bucket), bucket):
+            facts = _facts(batch, bucket)
+            manifest += [
+                {**fact, **(mask_source or {}), "sha256": _sha256(batch.mask[i])} for i, fact in enumerate(facts)
+            ]
+            pictures = _examples(batch, facts[:still_wanted])
+            still_wanted -= len(pictures)
+            kept += pictures
+            for name, method in methods.items():
+                output = _outputs(name, method, batch)
+                composites, measured = _composite_and_metrics(output, batch.image, batch.mask)
+                for i, example in enumerate(pictures):
+                    example.raw[name] = output[i].copy()
+                    example.composite[name] = np.array(composites[i])
+                columns = {metric: np.asarray(column).tolist() for metric, column in measured.items()}
+                for i, fact in enumerate(facts):
+                    lines.append({"method": name, **fact, **{metric: column[i] for metric, column in columns.items()}})
+                for metric, column in columns.items():
+                    values.setdefault((name, metric), []).extend(column[: batch.count])
+        rows += [_row(name, bucket, metric, v, bootstrap, seed) for (name, metric), v in values.items()]
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _write_whole(out_dir / "metrics.csv", _csv(lines))
+    text = "".join(json.dumps(entry) + "\n" for entry in manifest)
+    _write_whole(out_dir / "manifest.jsonl", text)
+    return Evaluation(rows, kept, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _facts(batch: _Padded, bucket: int) -> list[dict[str, Any]]:
+    ids, ratios, coverages = (batch.batch[key] for key in ("id", "ratio", "coverage"))
+    return [
+        {
+            "id": str(ids[i]),
+            "bucket": bucket,
+            "ratio": round(float(ratios[i]), 6),
+            "coverage": None if math.isnan(coverages[i]) else round(float(coverages[i]), 6),
+        }
+        for i in range(batch.count)
+    ]
+
+
+def _sha256(mask: np.ndarray) -> str:
+    return hashlib.sha256((mask > 0.5).astype(np.uint8).tobytes()).hexdigest()
+
+
+def _examples(batch: _Padded, facts: list[dict[str, Any]]) -> list[Example]:
+    return [
+        Example(
+            id=fact["id"],
+            bucket=fact["bucket"],
+            ratio=fact["ratio"],
+            masked=batch.masked[i].copy(),
+            mask=batch.mask[i].copy(),
+            target=batch.image[i].copy(),
+            raw={},
+            composite={},
+        )
+        for i, fact in enumerate(facts)
+    ]
+
+
+def _row(method: str, bucket: int, metric: str, values: list[float], bootstrap: int, seed: int) -> Row:
+    # +inf is the PSNR of identical images; NaN stays, so that a broken output shows in the mean.
+    finite = np.array([v for v in values if v != math.inf])
+    mean = float(finite.mean()) if len(finite) else math.inf
+    low, high = metrics.bootstrap_interval(finite, resamples=bootstrap, seed=seed)
+    return Row(method, bucket, metric, mean, low, high, len(finite))
+
+
+def _csv(lines: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,153 @@
+"""Evaluation and report on tiny fake batches: who sees what, which numbers come out, and what the files hold."""
+
+import csv
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from dpconv_jax import evaluate
+from dpconv_jax.baselines import classical
+from dpconv_jax.errors import UsageError
+
+SIDE, PER_BATCH, COUNT = 16, 3, 5  # the last batch is short
+HOLE_ROWS = (2, 5, 8)  # of each bucket
+
+
+def batches_for_bucket(bucket: int):
+    rng = np.random.default_rng(bucket)
+    images = rng.random((COUNT, SIDE, SIDE, 3), np.float32)
+    masks = np.ones((COUNT, SIDE, SIDE, 1), np.float32)
+    masks[:, 3 : 3 + HOLE_ROWS[bucket]] = 0
+    for start in range(0, COUNT, PER_BATCH):
+        part = slice(start, start + PER_BATCH)
+        ids = [f"shirt, {i}" for i in range(COUNT)][part]
+        ratio = np.full(len(ids), HOLE_ROWS[bucket] / SIDE)
+        coverage = np.where(np.arange(COUNT)[part] == 0, np.nan, 0.5)
+        yield {"image": images[part], "mask": masks[part], "id": ids, "ratio": ratio, "coverage": coverage}
+
+
+def all_of(bucket: int) -> tuple[np.ndarray, np.ndarray]:
+    batches = list(batches_for_bucket(bucket))
+    return np.concatenate([b["image"] for b in batches]), np.concatenate([b["mask"] for b in batches])
+
+
+def grey(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    return np.full_like(images, 0.5)
+
+
+def run(tmp_path, **methods):
+    return evaluate.evaluate(methods, batches_for_bucket, out_dir=tmp_path / "eval", bootstrap=50, seed=0)
+
+
+def test_rows_are_means_of_the_composites_over_all_images(tmp_path):
+    result = run(tmp_path, grey=grey, **classical.batched(["mean"]))
+    assert len(result.rows) == 2 * 3 * 4
+    rows = {(row.method, row.bucket, row.metric): row for row in result.rows}
+    for bucket in range(3):
+        images, masks = all_of(bucket)
+        hole = np.broadcast_to(masks == 0, images.shape)
+        row = rows["grey", bucket, "hole_l1_percent"]
+        assert row.value == pytest.approx(100 * np.abs(0.5 - images[hole]).mean(), rel=1e-5)
+        assert row.lo < row.value < row.hi and row.n == COUNT
+        error = np.where(hole, np.abs(0.5 - images), 0.0)
+        assert rows["grey", bucket, "l1_percent"].value == pytest.approx(100 * error.mean(), rel=1e-5)
+        mse = np.square(error).mean(axis=(1, 2, 3))
+        assert rows["grey", bucket, "psnr_db"].value == pytest.approx(np.mean(-10 * np.log10(mse)), rel=1e-5)
+    l1 = [np.abs(np.where(m == 0, classical.mean_fill(i, m), i) - i).mean() for i, m in zip(*all_of(2), strict=True)]
+    assert rows["mean", 2, "l1_percent"].value == pytest.approx(100 * np.mean(l1), rel=1e-5)
+
+
+def test_methods_see_zeroed_holes_and_full_batches_and_cannot_change_the_truth(tmp_path):
+    seen = []
+
+    def vandal(images, masks):
+        seen.append(images.shape)
+        assert (np.where(masks == 0, images, 0) == 0).all()
+        images[:], masks[:] = 0.0, 1.0
+        return images
+
+    alone = run(tmp_path / "a", grey=grey).rows
+    after = run(tmp_path / "b", vandal=vandal, grey=grey).rows
+    assert [row for row in after if row.method == "grey"] == alone
+    assert set(seen) == {(PER_BATCH, SIDE, SIDE, 3)}
+    with pytest.raises(ValueError, match="'half' gave"):
+        run(tmp_path, half=lambda images, masks: images[:, ::2])
+
+
+def test_files_hold_every_image_and_the_hash_of_every_mask(tmp_path):
+    result = run(tmp_path, grey=grey)
+    again = run(tmp_path / "again", other=grey)
+    text = (tmp_path / "eval/manifest.jsonl").read_text()
+    assert result.manifest == again.manifest == hashlib.sha256(text.encode()).hexdigest()
+    manifest = [json.loads(line) for line in text.splitlines()]
+    assert len(manifest) == 3 * COUNT and manifest[0]["coverage"] is None and manifest[1]["coverage"] == 0.5
+    mask = all_of(1)[1][4].astype(np.uint8)
+    assert manifest[2 * COUNT - 1] == {
+        "id": "shirt, 4",
+        "bucket": 1,
+        "ratio": 0.3125,
+        "coverage": 0.5,
+        "sha256": hashlib.sha256(mask.tobytes()).hexdigest(),
+    }
+    with open(tmp_path / "eval/metrics.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["id"] for line in lines[:COUNT]] == [f"shirt, {i}" for i in range(COUNT)]
+    value = np.mean([float(line["ssim"]) for line in lines if line["bucket"] == "2"])
+    assert value == pytest.approx(next(r.value for r in result.rows if (r.bucket, r.metric) == (2, "ssim")))
+    assert sorted(p.name for p in (tmp_path / "eval").iterdir()) == ["manifest.jsonl", "metrics.csv"]
+
+
+def test_identical_images_leave_psnr_and_are_counted(tmp_path):
+    truth = {i.tobytes(): i for b in range(3) for i, m in zip(*all_of(b), strict=True)}
+    first_pixels = {k[:12]: v for k, v in truth.items()}
+
+    def cheat(images, masks):  # knows the first four images of each bucket by their first pixel
+        known = [all_of(b)[0][i, 0, 0].tobytes() for b in range(3) for i in range(4)]
+        keys = [image[0, 0].tobytes() for image in images]
+        return np.stack([first_pixels[k] if k in known else image for k, image in zip(keys, images, strict=True)])
+
+    rows = {(row.bucket, row.metric): row for row in run(tmp_path, cheat=cheat).rows}
+    assert rows[0, "psnr_db"].n == 1 and rows[0, "l1_percent"].n == COUNT
+    assert np.isfinite(rows[0, "psnr_db"].value)
+    perfect = {(row.bucket, row.metric): row for row in run(tmp_path, p=lambda i, m: all_truth(i, first_pixels)).rows}
+    assert perfect[1, "psnr_db"].n == 0 and perfect[1, "psnr_db"].value == np.inf
+    assert perfect[1, "ssim"].value == pytest.approx(1.0)
+
+
+def all_truth(images, first_pixels):
+    return np.stack([first_pixels[image[0, 0].tobytes()] for image in images])
+
+
+def test_nan_in_a_hole_shows_and_outside_does_not(tmp_path):
+    def broken(inside):
+        return lambda images, masks: np.where((masks == 0) == inside, np.nan, 0.5) * np.ones(3)
+
+    assert all(np.isnan(row.value) for row in run(tmp_path, broken=broken(True)).rows)
+    assert not any(np.isnan(row.value) for row in run(tmp_path, broken=broken(False)).rows)
+    assert np.isnan(evaluate.validation_l1(broken(True), batches_for_bucket))
+
+
+def test_validation_l1_is_the_mean_over_the_buckets(tmp_path):
+    rows = run(tmp_path, grey=grey).rows
+    expected = np.mean([row.value for row in rows if row.metric == "l1_percent"])
+    assert evaluate.validation_l1(grey, batches_for_bucket) == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_empty_bucket_is_an_error(tmp_path):
+    with pytest.raises(UsageError, match="no validation image"):
+        evaluate.evaluate({"grey": grey}, lambda b: [], out_dir=tmp_path, bootstrap=1, seed=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_examples_are_the_first_images_with_what_each_method_made(tmp_path):
+    examples = run(tmp_path, grey=grey, **classical.batched(["mean"])).examples
+    assert [(e.bucket, e.id) for e in examples] == [(b, f"shirt, {i}") for b in range(3) for i in range(2)]
+    example = examples[3]
+    image, mask = (array[1] for array in all_of(1))
+    np.testing.assert_array_equal(example.target, image)
+    np.testing.assert_array_equal(example.masked, image * mask)
+    np.testing.assert_array_equal(example.raw["grey"], np.full_like(image, 0.5))
+    np.testing.assert_array_equal(example.composite["grey"], np.where(mask > 0, image, 0.5))
+    assert list(example.composite) == ["grey", "mean"]
