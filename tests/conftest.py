@@ -1,11 +1,12 @@
-"""Fixtures of all tests: four simulated devices, a compilation cache, and the two data sets that lie outside the tree."""
+"""Of all tests: four simulated devices, a compilation cache, no skips in CI, and two inputs from outside the tree."""
 
 import os
 import pathlib
+from collections.abc import Generator
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
-# Before anything imports jax, and in the environment so that processes started by tests share both.
+# Before jax is imported, and in the environment so that processes started by tests inherit them.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -14,28 +15,42 @@ import jax
 import matplotlib
 import pytest
 
-jax.config.update("jax_num_cpu_devices", 4)  # this process only: a started process sees the one device of a laptop
+jax.config.update("jax_num_cpu_devices", 4)  # in this process only: one that a test starts has one device
 matplotlib.use("Agg")
 
 
-def outside_data(variable: str, default: str) -> pathlib.Path:
-    """Where the data lie: $VARIABLE, else a folder beside the checkout. Absence skips, but fails where CI is set."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where CI is set, a skipped test is a failed one."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"skipped, and CI is set: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Where CI is set, a skipped module is a failed one."""
+    report = yield
+    if os.environ.get("CI") and report.skipped:
+        report.outcome, report.longrepr = "failed", f"skipped, and CI is set: {report.longrepr}"
+    return report
+
+
+def _outside(variable: str, default: str) -> pathlib.Path:
     path = pathlib.Path(os.environ.get(variable) or ROOT.parent / "shared" / "data" / default)
     if not path.exists():
-        reason = f"{path} does not exist; set {variable}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        pytest.skip(f"{path} does not exist; set {variable}")
     return path
 
 
 @pytest.fixture(scope="session")
 def clothing() -> pathlib.Path:
-    """The checkout of clothing-dataset-small: folders train and validation, one folder of JPEGs a class."""
-    return outside_data("CLOTHING", "clothing-dataset-small")
+    """$CLOTHING, a checkout of clothing-dataset-small: train/CLASS/*.jpg and validation/CLASS/*.jpg."""
+    return _outside("CLOTHING", "clothing-dataset-small")
 
 
 @pytest.fixture(scope="session")
 def vgg16_npz() -> pathlib.Path:
-    """The ImageNet weights of VGG-16, an .npz of float16 arrays."""
-    return outside_data("VGG16", "vgg16/vgg16_imagenet_f16.npz")
+    """$VGG16, the ImageNet weights of VGG-16 as an .npz of float16 arrays, Keras names and preprocessing."""
+    return _outside("VGG16", "vgg16/vgg16_imagenet_f16.npz")

@@ -1,0 +1,94 @@
+"""Every recipe loads, refuses what it does not know, and the paper's are the paper's."""
+
+import importlib.util
+import pathlib
+from typing import Any
+from unittest import mock
+
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+FILE = pathlib.Path(__file__).resolve().parents[1] / "configs" / "dpconv.py"
+VARIANTS = ("", "clothing_small", "image_folder", "fashiongen", "fashionai", "deepfashion", "deepfashion2")
+PAPER = VARIANTS[3:]
+
+
+def load(file: pathlib.Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"recipe_{file.stem}", file)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def parse(*arguments: str) -> ConfigDict:
+    """The config as a command line gives it."""
+    argv = ["main", *arguments]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    with mock.patch("sys.argv", argv):  # config_flags finds its overrides there
+        values(argv)
+    return values.config
+
+
+def shape(config: ConfigDict) -> dict[str, Any]:
+    """Field names and types, all levels."""
+    return {key: shape(value) if isinstance(value, ConfigDict) else type(value) for key, value in config.items()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_states_deltas_of_the_base(variant: str):
+    config = parse(f"--config={FILE}:{variant}" if variant else f"--config={FILE}")
+    assert shape(config) == shape(load(FILE.with_name("base.py")).get_config())
+    assert config.data.name == (variant or "synthetic_garments")
+    assert config.train.steps > 0 and config.train.batch_size > 0 and config.data.size % 8 == 0
+    # A dilation reaches into the map, whose side is an eighth of the input's.
+    assert max(config.model.dilations) < config.data.size // 8
+
+
+@pytest.mark.parametrize("variant", PAPER)
+def test_the_papers_recipe(variant: str):
+    config = load(FILE).get_config(variant)
+    assert (config.data.size, config.train.batch_size, config.train.steps) == (256, 64, 120_000)
+    # Eq. (5)
+    assert config.loss.to_dict().items() >= {"pixel": 10, "style": 120, "adversarial": 1e-3, "tv": 1e-4}.items()
+    assert (config.model.variant, config.model.width, config.model.dilations) == ("paper", 1, (2, 4, 8, 2))
+    assert (config.optim.b1, config.optim.b2) == (0.5, 0.9)
+    assert (config.optim.generator_lr, config.optim.discriminator_lr) == (2e-4, 1e-4)
+    assert config.data.flip
+
+
+def test_the_demo_needs_no_file():
+    config = load(FILE).get_config()
+    assert config.loss.style == 0 and not config.loss.vgg_weights and not config.mask.dir and not config.data.dir
+
+
+def test_two_loads_share_nothing():
+    recipes = load(FILE)
+    recipes.get_config().train.steps = 1
+    assert recipes.get_config().train.steps > 1
+
+
+def test_an_unknown_variant_names_the_known_ones():
+    with pytest.raises(ValueError, match=r"'fashion'.*clothing_small.*deepfashion2"):
+        load(FILE).get_config("fashion")
+
+
+def test_an_override_reaches_the_config():
+    config = parse(f"--config={FILE}", "--config.train.steps=7", "--config.model.dilations=(1, 1, 1, 1)")
+    assert (config.train.steps, config.model.dilations) == (7, (1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("--config.train.step=3", "step"), ("--config.train.steps=many", "many"), ("--config.train.steps=1.5", "1.5")],
+)
+def test_misspelt_fields_and_wrong_types_are_refused(argument: str, message: str):
+    with pytest.raises((flags.Error, AttributeError, TypeError, ValueError), match=message):
+        parse(f"--config={FILE}", argument)
+
+
+def test_a_parsed_config_takes_no_new_field():
+    with pytest.raises(AttributeError, match="batchsize"):
+        parse(f"--config={FILE}").train.batchsize = 3

@@ -1,0 +1,163 @@
+"""The rules of the house: who may import whom, what a door may hold, and what no file may say."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "dpconv_jax"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+DOORS = ("main", "weights.__main__")  # the entry points: flags live here, and nobody imports them
+
+# What each room imports from others; itself and `errors` go without saying. Read downwards, it is the flow of a run.
+FLOW = {
+    "main": {"train", "evaluate"},
+    "train": {
+        *("evaluate", "report", "checkpoints", "writers", "sharding", "steps"),
+        *("data", "models", "losses", "weights", "baselines", "masks", "metrics"),
+    },
+    "evaluate": {"steps", "metrics", "baselines", "masks", "data"},
+    "report": {"metrics", "masks"},
+    "model": {"weights", "checkpoints", "models"},
+    "weights": {"checkpoints", "models"},
+    "steps": {"models", "losses", "layers"},
+    "checkpoints": set(),
+    "writers": set(),
+    "sharding": set(),
+    "data": {"masks"},
+    "masks": set(),
+    "metrics": set(),
+    "baselines": set(),
+    "losses": set(),
+    "models": {"layers"},
+    "layers": set(),
+    "errors": set(),
+}
+NO_FILES = ("absl", "clu", "grain", "io", "json", "ml_collections", "os", "pathlib", "PIL", "tensorflow_datasets")
+NO_JAX = ("jax", "flax", "optax", "orbax", "chex", "clu")
+BANNED = {  # room -> libraries it does not know
+    "layers": NO_FILES,
+    "models": NO_FILES,
+    "losses": NO_FILES,
+    "data": NO_JAX,
+    "masks": NO_JAX,
+    "errors": (*NO_JAX, *NO_FILES),
+}
+
+
+def name(path: pathlib.Path) -> str:
+    """`models.vgg16` of dpconv_jax/models/vgg16.py, `models` of its __init__, "" of the package's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: pathlib.Path) -> Iterator[str]:
+    """Everything a file imports, at its top or inside a function; `from a import b` gives `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def under(imported: str, *packages: str) -> bool:
+    return any(f"{imported}.".startswith(f"{package}.") for package in packages)
+
+
+def texts() -> Iterator[pathlib.Path]:
+    """The tracked text files, the lock apart."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for path in map(ROOT.joinpath, filter(None, listed.split("\0"))):
+        if path.suffix not in {".png", ".jpg", ".npz", ".lock"} and path.is_file():
+            yield path
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name(path)], ids=name)
+def test_imports_flow_down(path: pathlib.Path):
+    room = name(path).split(".")[0]
+    assert room in FLOW, f"{room}: a new room needs its line in FLOW"
+    rooms = {found.split(".")[1] for found in imports(path) if under(found, "dpconv_jax") and found != "dpconv_jax"}
+    assert rooms - {room, "errors"} <= FLOW[room]
+
+
+def test_the_flow_has_no_cycle():
+    order = list(FLOW)
+    assert not [(room, below) for room in FLOW for below in FLOW[room] if order.index(below) <= order.index(room)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_libraries_stay_in_their_rooms(path: pathlib.Path):
+    for found in imports(path):
+        assert not under(found, *BANNED.get(name(path).split(".")[0], ())), found
+        assert not under(found, "orbax") or name(path) == "checkpoints", found
+        assert not under(found, "absl.flags", "absl.app", "ml_collections.config_flags") or name(path) in DOORS, found
+        assert not under(found, *(f"dpconv_jax.{door}" for door in DOORS)), found
+
+
+def test_no_tensorflow():
+    found = {path: [*imports(path)] for path in ROOT.rglob("*.py") if ".venv" not in path.parts}
+    assert len(found) > len(MODULES)
+    assert not [path for path, names in found.items() if any(under(each, "tensorflow", "keras") for each in names)]
+
+
+def test_no_drawer_of_odds_and_ends():
+    assert not [path for path in MODULES if path.stem in {"utils", "util", "helpers", "common", "misc"}]
+
+
+def test_main_is_a_door():
+    assert len((PACKAGE / "main.py").read_text().splitlines()) < 80
+
+
+def public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """Public functions and classes at the top of a file."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_options_are_keyword_only(path: pathlib.Path):
+    """A parameter with a default is an option, taken by name; None is an input left out."""
+    for node in public(ast.parse(path.read_text())):
+        members = node.body if isinstance(node, ast.ClassDef) else [node]
+        for function in (each for each in members if isinstance(each, ast.FunctionDef)):
+            options = [ast.unparse(default) for default in function.args.defaults]
+            assert {*options} <= {"None"}, f"{path.name}:{function.lineno}: {function.name}"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.read_text()], ids=name)
+def test_public_names_are_documented(path: pathlib.Path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    assert not [node.name for node in public(tree) if not ast.get_docstring(node)]
+
+
+def test_functional_nnx_and_jit_only():
+    """`jax.jit` with shardings; `pmap` is in maintenance and NNX's own transforms change their defaults."""
+    calls = re.compile(r"\bpmap\b|\bnnx\.(jit|grad|value_and_grad|vmap|scan|pmap)\b")
+    assert not [path for path in MODULES if calls.search(path.read_text())]
+
+
+def test_no_path_of_one_machine():
+    private = re.compile(r"(?<![\w.~$})-])/(?:home|root|Users|work)/")
+    lines = [(path, line) for path in texts() for line in path.read_text().splitlines()]
+    assert lines
+    assert not [(str(path.relative_to(ROOT)), line) for path, line in lines if private.search(line)]
+
+
+def test_the_lock_names_the_public_index_only():
+    lock = (ROOT / "uv.lock").read_text()
+    assert set(re.findall(r"\w+://[^/\"]+", lock)) == {"https://pypi.org", "https://files.pythonhosted.org"}
+    assert set(re.findall(r"source = \{ (\w+) = ", lock)) == {"registry", "editable"}
+
+
+def test_importing_the_package_is_cheap():
+    code = "import sys, dpconv_jax; print(*{'jax', 'flax', 'numpy', 'tensorflow_datasets'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "\n"
