@@ -59,7 +59,8 @@ def gram(features: Array) -> Array:
 
     Its gradient is one matrix product, F (G' + G'^T), where differentiating the product would make two.
     """
-    return lax.dot_general(features, features, (((1, 2), (1, 2)), ((0,), (0,))), preferred_element_type=jnp.float32)
+    pixels = features.reshape(features.shape[0], -1, features.shape[-1])
+    return jnp.einsum("bnc,bnd->bcd", pixels, pixels, preferred_element_type=jnp.float32)
 
 
 def _gram_forward(features: Array) -> tuple[Array, Array]:
@@ -68,8 +69,9 @@ def _gram_forward(features: Array) -> tuple[Array, Array]:
 
 def _gram_backward(features: Array, cotangent: Array) -> tuple[Array]:
     symmetric = (cotangent + cotangent.swapaxes(1, 2)).astype(features.dtype)
-    product = lax.dot_general(features, symmetric, (((3,), (1,)), ((0,), (0,))), preferred_element_type=jnp.float32)
-    return (product.astype(features.dtype),)
+    pixels = features.reshape(features.shape[0], -1, features.shape[-1])
+    gradient = jnp.einsum("bnc,bcd->bnd", pixels, symmetric, preferred_element_type=jnp.float32)
+    return (gradient.reshape(features.shape).astype(features.dtype),)
 
 
 gram.defvjp(_gram_forward, _gram_backward)

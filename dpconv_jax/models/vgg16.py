@@ -57,7 +57,7 @@ def features(params: VGG16, image: Array, *, dtype: jnp.dtype = jnp.float32) -> 
     maps: list[Array] = []
     for block in BLOCKS:
         if maps:
-            x = max_pool(x)
+            x = max_pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])  # an odd last row or column is dropped
         for name, _, _ in block:
             kernel = lax.stop_gradient(params.kernels[name]).astype(dtype)
             bias = lax.stop_gradient(params.biases[name] * bias_scale).astype(dtype)
@@ -67,6 +67,38 @@ def features(params: VGG16, image: Array, *, dtype: jnp.dtype = jnp.float32) -> 
     return tuple(maps)
 
 
+@jax.custom_vjp
 def max_pool(x: Array) -> Array:
-    """2 x 2 maximum with stride 2; an odd last row or column is dropped."""
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    """2 x 2 maximum with stride 2: (B, H, W, C) with even H and W -> (B, H/2, W/2, C).
+
+    The value and the gradient of `lax.reduce_window`, whose gradient goes to the first of equal pixels, without its
+    scatter: on CPU the gradient is ten times faster.
+    """
+    top_left, top_right, bottom_left, bottom_right = _quarters(x)
+    return jnp.maximum(jnp.maximum(top_left, top_right), jnp.maximum(bottom_left, bottom_right))
+
+
+def _max_pool_forward(x: Array) -> tuple[Array, Array]:
+    return max_pool(x), x
+
+
+def _max_pool_backward(x: Array, cotangent: Array) -> tuple[Array]:
+    maximum = max_pool(x)
+    unclaimed = jnp.ones(maximum.shape, bool)
+    gradients = []
+    for quarter in _quarters(x):
+        wins = unclaimed & (quarter == maximum)
+        gradients.append(jnp.where(wins, cotangent, 0))
+        unclaimed &= ~wins
+    top, bottom = jnp.stack(gradients[:2], axis=3), jnp.stack(gradients[2:], axis=3)
+    return (jnp.stack([top, bottom], axis=2).reshape(x.shape),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+def _quarters(x: Array) -> tuple[Array, Array, Array, Array]:
+    """The four pixels of every 2 x 2 window, in the order of the rows."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return x[:, :, 0, :, 0], x[:, :, 0, :, 1], x[:, :, 1, :, 0], x[:, :, 1, :, 1]
