@@ -1,0 +1,298 @@
+"""From a named dataset to batches of images and masks: source -> shuffle -> repeat -> decode -> crop, flip -> mask.
+
+Everything random comes from (seed, position in the endless stream of examples), before the stream is divided among
+processes: the global batch of a step is the same for any number of processes, and the position is the step.
+Images are float32 (size, size, 3) in [0, 1], masks float32 (size, size, 1), 1 = valid, 0 = hole.
+"""
+
+import contextlib
+import io
+import itertools
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from dpconv_jax import masks
+from dpconv_jax.data.clothing_small import ClothingSmall
+from dpconv_jax.data.decode import BadImageError, decode, resize, square_box
+from dpconv_jax.data.image_folder import Example, ImageFolder
+from dpconv_jax.errors import UsageError
+
+BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
+    "clothing_small": ClothingSmall,
+}
+MAX_TRIES = 1000  # replacements for one bad image
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Random access to encoded examples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
+def open_source(name: str, split: str, *, dir: str = "", manual_dir: str = "", data_dir: str = "") -> Source:
+    """The examples of `split` ("train" or "validation") of a dataset; built on first use, which prints one line.
+
+    dir: the folder of `image_folder`. manual_dir: the downloaded files of a builder that needs some.
+    data_dir: where built datasets are kept; "" is TFDS's default, ~/tensorflow_datasets.
+    Raises UsageError for an unknown name, missing files or a split the dataset lacks.
+    """
+    if name == "image_folder":
+        return ImageFolder(dir, split)
+    if name not in BUILDERS:
+        raise UsageError(f"data.name {name!r} is unknown; known: {', '.join([*BUILDERS, 'image_folder'])}")
+    builder = BUILDERS[name](data_dir=data_dir or None, file_format="array_record")
+    if not builder.is_prepared():
+        _build(builder, manual_dir)
+    if split not in builder.info.splits or not builder.info.splits[split].num_examples:
+        raise UsageError(f"{name} was built without a {split} split; complete its files and delete {builder.data_path}")
+    decoders = {key: tfds.decode.SkipDecoding() for key in ("image", "region") if key in builder.info.features}
+    return _Built(builder.as_data_source(split, decoders=decoders))
+
+
+def _build(builder: tfds.core.GeneratorBasedBuilder, manual_dir: str) -> None:
+    how = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    folder = Path(manual_dir).expanduser()
+    if how and not (manual_dir and folder.is_dir()):
+        raise UsageError(f"data.manual_dir {manual_dir!r} is no folder; {builder.name} needs the one made by: {how}")
+    print(f"building {builder.name} in {builder.data_path}", flush=True)
+    tfds.disable_progress_bar()
+    config = tfds.download.DownloadConfig(manual_dir=folder if how else None, try_download_gcs=False)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints more of the same
+            builder.download_and_prepare(download_config=config)
+    except OSError as error:  # a full disk, a folder that may not be written
+        raise UsageError(f"cannot build {builder.name} in {builder.data_path}: {error}") from error
+
+
+class _Built:
+    """A built TFDS split as a Source."""
+
+    def __init__(self, records: Any) -> None:
+        self._records = records
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        record = self._records[index]
+        return {"image": record["image"], "id": record["id"].decode(), "region": record.get("region")}
+
+
+class Picture(NamedTuple):
+    """A decoded example."""
+
+    id: str
+    image: Image.Image  # RGB
+    region: Image.Image | None  # L, white on the clothing
+    bad: bool  # stands in for an image that could not be used
+
+
+class _Reader:
+    """Decodes examples; names each bad one once."""
+
+    def __init__(self, source: Source, *, size: int, max_pixels: int) -> None:
+        self._source = source
+        self._size = size
+        self._max_pixels = max_pixels
+        self._bad: set[int] = set()
+        self._lock = threading.Lock()
+        # A step near the golden section of the length, coprime to it, visits every example, neighbours far apart.
+        self._stride = max(1, round(0.618 * len(source)))
+        while math.gcd(self._stride, len(source)) > 1:
+            self._stride += 1
+
+    def read(self, index: int) -> Picture | None:
+        """Example `index`, or None where it is bad."""
+        if index in self._bad:
+            return None
+        name = f"example {index}"
+        try:
+            example = self._source[index]
+            name = example["id"]
+            # Half as large again as needed, so that the fine resize and not the decoder's coarse one sets the quality.
+            image = decode(example["image"], max_pixels=self._max_pixels, min_side=math.ceil(1.5 * self._size))
+            region = example["region"] and decode(example["region"], max_pixels=self._max_pixels).convert("L")
+            return Picture(name, image, region or None, False)
+        except (BadImageError, OSError) as error:
+            with self._lock:
+                if index not in self._bad:
+                    self._bad.add(index)
+                    log.warning("bad image %s: %s", name, " ".join(str(error).split()))
+            return None
+
+    def read_or_replace(self, index: int) -> Picture:
+        """Example `index`, or in place of a bad one the first good one of a fixed walk through the others."""
+        picture = self.read(index)
+        if picture is not None:
+            return picture
+        tries = min(MAX_TRIES, len(self._source))
+        for step in range(1, tries):
+            picture = self.read((index + step * self._stride) % len(self._source))
+            if picture is not None:
+                return picture._replace(bad=True)
+        raise UsageError(f"none of {tries} images tried can be used (the log names each); at least one must be")
+
+
+class _ProcessShare(grain.MapDataset):
+    """What one process reads: of every global batch its own block, so that all blocks in order are the batch."""
+
+    def __init__(self, parent: grain.MapDataset, *, batch_size: int, index: int, count: int) -> None:
+        super().__init__(parent)
+        self._batch_size = batch_size
+        self._block = batch_size // count
+        self._first = index * self._block
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch_size * self._block
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, place = divmod(index, self._block)
+        return self._parent[batch * self._batch_size + self._first + place]
+
+
+def _pixels(
+    picture: Picture, *, size: int, crop: str, place: float, flip: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Image float32 (size, size, 3) in [0, 1] and clothing region uint8 (size, size, 1), 1 = clothing, or None."""
+    box = square_box(*picture.image.size, place=place) if crop == "square" else (0.0, 0.0, 1.0, 1.0)
+    image = resize(picture.image, size=size, box=box, flip=flip, resample=Image.Resampling.BICUBIC)
+    pixels = np.divide(image, 255, dtype=np.float32)
+    if picture.region is None:
+        return pixels, None
+    region = resize(picture.region, size=size, box=box, flip=flip, resample=Image.Resampling.NEAREST)
+    return pixels, (region > 127).astype(np.uint8)[..., None]
+
+
+def _check(*, crop: str, batch_size: int, process_count: int = 1) -> None:
+    if crop not in ("resize", "square"):
+        raise UsageError(f"data.crop {crop!r} is unknown; known: resize, square")
+    if batch_size < 1 or batch_size % process_count:
+        raise UsageError(f"train.batch_size {batch_size} is not a multiple of the {process_count} processes")
+
+
+def train_batches(
+    source: Source,
+    *,
+    size: int,
+    crop: str,
+    flip: bool,
+    max_pixels: int,
+    threads: int,
+    mask_preset: str,
+    mask_files: masks.MaskFiles | None,
+    min_coverage: float,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator:
+    """An endless iterator over this process's share b = batch_size / process_count of every global batch.
+
+    Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "bad": int32 (b,)}, bad = 1 where
+    another example stands in for one that could not be used. Each of the three hole-ratio buckets is drawn with
+    probability 1/3. `set_state({"next_index": step})` goes to any step at once.
+    Raises UsageError, on iteration too, when no image can be used.
+    """
+    _check(crop=crop, batch_size=batch_size, process_count=process_count)
+    reader = _Reader(source, size=size, max_pixels=max_pixels)
+
+    def augment(picture: Picture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, bool]:
+        place, mirrored = rng.random(), rng.random() < 0.5
+        image, region = _pixels(picture, size=size, crop=crop, place=place, flip=flip and mirrored)
+        return image, region, picture.bad
+
+    def add_mask(example: tuple[np.ndarray, np.ndarray | None, bool], rng: np.random.Generator) -> dict[str, Any]:
+        image, region, bad = example
+        mask = masks.draw(
+            rng,
+            (size, size),
+            preset=mask_preset,
+            bucket=int(rng.integers(len(masks.BUCKETS))),
+            region=region,
+            min_coverage=min_coverage,
+            files=mask_files,
+        )
+        return {"image": image, "mask": mask.astype(np.float32), "bad": np.int32(bad)}
+
+    stream = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    stream = stream.map(reader.read_or_replace).random_map(augment).random_map(add_mask)
+    stream = _ProcessShare(stream, batch_size=batch_size, index=process_index, count=process_count)
+    stream = stream.batch(batch_size // process_count)
+    # The buffer counts batches, and each thread makes one.
+    return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)))
+
+
+def eval_batches(
+    source: Source,
+    *,
+    size: int,
+    crop: str,
+    max_pixels: int,
+    mask_preset: str,
+    mask_files: masks.MaskFiles | None,
+    min_coverage: float,
+    batch_size: int,
+    seed: int,
+    bucket: int,
+    examples: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """One pass over the first `examples` of a source (0: all), the mask of each fixed by (seed, id, bucket).
+
+    Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "id": list of str,
+    "ratio": float32 (b,), "coverage": float32 (b,), nan where no clothing region is known}; the last batch may be
+    short. The square crop is central. A bad image is left out, so that nothing is measured twice, and named in the log.
+    Raises UsageError when no image can be used.
+    """
+    _check(crop=crop, batch_size=batch_size)
+    reader = _Reader(source, size=size, max_pixels=max_pixels)
+
+    def load(index: int) -> dict[str, Any] | None:
+        picture = reader.read(index)
+        if picture is None:
+            return None
+        image, region = _pixels(picture, size=size, crop=crop, place=0.5, flip=False)
+        mask = masks.eval_mask(
+            seed=seed,
+            example_id=picture.id,
+            bucket=bucket,
+            size=(size, size),
+            preset=mask_preset,
+            region=region,
+            min_coverage=min_coverage,
+            files=mask_files,
+        )
+        coverage = math.nan if region is None else masks.coverage(mask, region)
+        ratio = masks.hole_ratio(mask)
+        return {"image": image, "mask": mask.astype(np.float32), "id": picture.id, "ratio": ratio, "coverage": coverage}
+
+    count = min(examples, len(source)) if examples else len(source)
+    stream = grain.MapDataset.range(count).map(load)  # what maps to None is passed over by the iterator
+    options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * batch_size)
+    rows = iter(stream.to_iter_dataset(options))
+    found = False
+    while batch := list(itertools.islice(rows, batch_size)):
+        found = True
+        yield {
+            "image": np.stack([row["image"] for row in batch]),
+            "mask": np.stack([row["mask"] for row in batch]),
+            "id": [row["id"] for row in batch],
+            "ratio": np.array([row["ratio"] for row in batch], np.float32),
+            "coverage": np.array([row["coverage"] for row in batch], np.float32),
+        }
+    if not found:
+        raise UsageError(f"none of {count} images can be used (the log names each)")
