@@ -3,6 +3,7 @@
 A mask is a uint8 array (H, W, 1) with 1 = valid and 0 = hole; its hole ratio is the share of hole pixels.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -10,7 +11,8 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -24,7 +26,7 @@ PRESETS = (*MIXED, "mixed", "files")
 SUFFIXES = (".png", ".bmp", ".gif", ".jpg", ".jpeg", ".pgm", ".tif", ".tiff", ".webp")
 
 TRIES = 4  # masks drawn for a coverage before one is moved
-HALVINGS = 8  # of the last stroke's length
+CUTS = 8  # at most, of the last shape
 LAMA = {  # (longest segment, widest brush, most segments) in pixels of a 256 x 256 image: LaMa's random_*_256 recipes
     "thin": (40, 10, 5),
     "medium": (100, 50, 5),
@@ -131,9 +133,7 @@ def eval_mask(
     return draw(rng, size, preset=preset, bucket=bucket, region=region, min_coverage=min_coverage, files=files)
 
 
-def _check(
-    *, size: tuple[int, int], preset: str, bucket: int, min_coverage: float, files: "MaskFiles | None"
-) -> None:
+def _check(*, size: tuple[int, int], preset: str, bucket: int, min_coverage: float, files: "MaskFiles | None") -> None:
     if preset not in PRESETS:
         raise UsageError(f"no mask preset {preset!r}; known: {', '.join(PRESETS)}")
     if bucket not in range(len(BUCKETS)):
@@ -156,53 +156,46 @@ def _hole_pixels(size: tuple[int, int], bucket: int) -> tuple[int, int]:
 # ---- strokes and boxes ----
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stroke:
-    """A round brush along a polyline; points (n, 2) are x, y in pixels."""
+class _Stroke(NamedTuple):
+    """A round brush along a polyline; `points` are x, y, x, y, ... in pixels."""
 
-    points: np.ndarray
+    points: list[float]
     width: float
-
-    def area(self) -> float:
-        """Upper bound of the pixels painted."""
-        length = float(np.hypot(*np.diff(self.points, axis=0).T).sum())
-        brush = self.width + 2
-        return length * brush + len(self.points) * brush * brush
+    area: float  # at least as many pixels as it paints
 
     def paint(self, canvas: ImageDraw.ImageDraw, share: float) -> None:
         """Paint the first `share` of the way; a short rest is also thin, so that share -> 0 paints nothing."""
         points = self.points
         if share < 1:
-            way = share * (len(points) - 1)
-            last = int(way)
-            tip = points[last] + (way - last) * (points[last + 1] - points[last])
-            points = np.concatenate([points[: last + 1], tip[None]])
+            last, part = divmod(share * (len(points) // 2 - 1), 1)
+            x, y, next_x, next_y = points[2 * int(last) : 2 * int(last) + 4]
+            points = [*points[: 2 * int(last) + 2], x + part * (next_x - x), y + part * (next_y - y)]
         width = max(1, round(self.width * min(1.0, 4 * share)))
-        radius = (width - 1) / 2
-        flat = points.ravel().tolist()
-        canvas.line(flat, fill=1, width=width)
+        canvas.line(points, fill=1, width=width)
         if width > 2:
-            for x, y in zip(flat[::2], flat[1::2], strict=True):
+            radius = (width - 1) / 2
+            for x, y in zip(points[::2], points[1::2], strict=True):
                 canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Box:
+class _Box(NamedTuple):
     """An axis-parallel rectangle around a centre, in pixels."""
 
     x: float
     y: float
     width: float
     height: float
-
-    def area(self) -> float:
-        """Upper bound of the pixels painted."""
-        return (self.width + 2) * (self.height + 2)
+    area: float  # at least as many pixels as it paints
 
     def paint(self, canvas: ImageDraw.ImageDraw, share: float) -> None:
         """Paint the box with both sides scaled by `share`."""
         half_x, half_y = share * self.width / 2, share * self.height / 2
         canvas.rectangle((self.x - half_x, self.y - half_y, self.x + half_x, self.y + half_y), fill=1)
+
+
+def _area(length: np.ndarray, width: np.ndarray, nodes: np.ndarray | int) -> list[float]:
+    """At least the pixels of strokes: a band, half a disc outside each turn and at each end, a pixel for the raster."""
+    return (length * (width + 1) + nodes * (math.pi / 8) * (width + 2) ** 2).tolist()
 
 
 def _freehand(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: str) -> Iterator[_Stroke]:
@@ -211,55 +204,60 @@ def _freehand(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: 
     So drawn, holes above 0.4 are rare: brush and number grow with the wanted ratio.
     """
     unit = min(size)
-    middle = np.array(size[::-1]) / 2
     number = max(1.0, rng.normal(4, 2)) * (1 + 2 * ratio)
-    # n randomly placed strokes of length 1 and width w leave exp(-n w) of the image, when small.
-    brush = min(max(-math.log(1 - ratio) / number, 10 / 512), 0.12)
-    nodes = 16
+    # n random strokes of length 1 and width w leave exp(-n w) of an image of side 1; a quarter more for crossed loops.
+    brush = min(max(-1.25 * math.log(1 - ratio) / number, 10 / 512), 0.12)
+    batch, steps = min(8, round(number) + 1), 15
     while True:
-        batch = 4
-        zoom = rng.uniform(1, 1.5, (batch, 1, 1))
-        length = rng.uniform(0.4, 1.4, (batch, 1))
-        bend = rng.normal(0, 0.25, (batch, 1))  # curvature kept along the stroke: arcs and loops
-        wobble = np.cumsum(rng.normal(0, 0.12, (batch, nodes - 1)), axis=1)
-        corner = (rng.random((batch, nodes - 1)) < 0.08) * rng.uniform(-2.5, 2.5, (batch, nodes - 1))
+        zoom = rng.uniform(1, 1.5, (batch, 1))
+        length = unit * zoom * rng.uniform(0.4, 1.4, (batch, 1))
+        bend = rng.normal(0, 0.25, (batch, 1))  # kept along the stroke: arcs and loops
+        wobble = np.cumsum(rng.normal(0, 0.1, (batch, steps)), axis=1)
+        corner = (rng.random((batch, steps)) < 0.08) * rng.uniform(-2.5, 2.5, (batch, steps))
         heading = rng.uniform(0, 2 * math.pi, (batch, 1)) + np.cumsum(bend + wobble + corner, axis=1)
-        steps = np.stack([np.cos(heading), np.sin(heading)], axis=-1) * (length / (nodes - 1))[..., None]
-        path = np.concatenate([np.zeros((batch, 1, 2)), np.cumsum(steps, axis=1)], axis=1)
-        path -= path.mean(axis=1, keepdims=True)
-        centre = rng.uniform(-0.5, 0.5, (batch, 1, 2)) * size[::-1]
-        points = middle + zoom * (centre + unit * path)
-        widths = brush * rng.uniform(0.5, 1.5, batch) * zoom[:, 0, 0] * unit
-        for index in range(batch):
-            yield _Stroke(points=points[index], width=float(widths[index]))
+        path = np.zeros((batch, steps + 1, 2))
+        np.cumsum(np.cos(heading) * (length / steps), axis=1, out=path[:, 1:, 0])
+        np.cumsum(np.sin(heading) * (length / steps), axis=1, out=path[:, 1:, 1])
+        centre = 0.5 + zoom * rng.uniform(-0.5, 0.5, (batch, 2))
+        path += (centre * size[::-1] - path.mean(axis=1))[:, None]
+        widths = (unit * brush * zoom * rng.uniform(0.5, 1.5, (batch, 1)))[:, 0]
+        areas = _area(length[:, 0], widths, steps + 1)
+        yield from map(_Stroke, path.reshape(batch, -1).tolist(), widths.tolist(), areas)
 
 
 def _lama(rng: np.random.Generator, size: tuple[int, int], ratio: float, preset: str) -> Iterator[_Stroke]:
-    """Zigzag strokes like LaMa's: segments of length 10 + U(max), brush 5 + U(max) at 256, turning back and forth."""
+    """Zigzag strokes like LaMa's: segments of length 10 + U(max), brush 5 + U(max) at 256, turning back and forth.
+
+    Larger holes have longer segments, without which thin strokes would end as confetti.
+    """
     unit = min(size) / 256
     longest, widest, most = LAMA[preset]
-    corner = np.array(size[::-1], float)
+    edge = np.array(size[::-1]) - 1.0
+    batch = 8
     while True:
-        batch = 8
         segments = rng.integers(1, most, batch, endpoint=True)
         angle = rng.uniform(0, LAMA_ANGLE, (batch, most))
         angle[:, ::2] *= -1
-        length = unit * (10 + rng.uniform(0, longest, (batch, most)))
-        steps = np.stack([np.sin(angle), np.cos(angle)], axis=-1) * length[..., None]
-        start = rng.uniform(0, 1, (batch, 1, 2)) * corner
-        points = np.concatenate([start, start + np.cumsum(steps, axis=1)], axis=1).clip(0, corner - 1)
+        length = unit * (1 + 3 * ratio) * (10 + rng.uniform(0, longest, (batch, most)))
+        path = np.empty((batch, most + 1, 2))
+        path[:, 0] = rng.uniform(0, 1, (batch, 2)) * edge
+        path[:, 1:, 0] = np.sin(angle) * length
+        path[:, 1:, 1] = np.cos(angle) * length
+        points = np.cumsum(path, axis=1)
+        points = np.abs((points + edge) % (2 * edge) - edge).reshape(batch, -1).tolist()  # mirrored at the border
         widths = unit * (5 + rng.uniform(0, widest, batch))
-        for index in range(batch):
-            yield _Stroke(points=points[index, : segments[index] + 1], width=float(widths[index]))
+        areas = _area(np.cumsum(length, axis=1)[np.arange(batch), segments - 1], widths, segments + 1)
+        for line, count, width, area in zip(points, segments.tolist(), widths.tolist(), areas, strict=True):
+            yield _Stroke(line[: 2 * count + 2], width, area)
 
 
 def _boxes(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: str) -> Iterator[_Box]:
     """Rectangles with sides U(30, 150) at 256, like LaMa's."""
     unit = min(size) / 256
     while True:
-        x, y = rng.uniform(0, 1, 2) * size[::-1]
-        width, height = unit * rng.uniform(*LAMA_BOX, 2)
-        yield _Box(x=float(x), y=float(y), width=float(width), height=float(height))
+        y, x = (rng.uniform(0, 1, 2) * size).tolist()
+        width, height = (unit * rng.uniform(*LAMA_BOX, 2)).tolist()
+        yield _Box(x, y, width, height, (width + 2) * (height + 2))
 
 
 _SHAPES = {"qd_imd": _freehand, "thin": _lama, "medium": _lama, "thick": _lama, "boxes": _boxes}
@@ -271,7 +269,7 @@ def _fill(shapes: Iterable[_Stroke | _Box], size: tuple[int, int], pixels: int) 
     pen = ImageDraw.Draw(canvas)
     at_most = 0.0  # of the hole's pixels: spares counting while the shapes cannot have reached the aim
     for shape in shapes:
-        at_most += shape.area()
+        at_most += shape.area
         if at_most < pixels:
             shape.paint(pen, 1.0)
             continue
@@ -287,24 +285,30 @@ def _fill(shapes: Iterable[_Stroke | _Box], size: tuple[int, int], pixels: int) 
 def _cut_back(shape: _Stroke | _Box, before: Image.Image, over: np.ndarray, pixels: int) -> np.ndarray:
     """The hole of exactly `pixels` pixels between `before` and `before` with the whole shape (`over`)."""
     under, low, high = _holes(before), 0.0, 1.0
-    for _ in range(HALVINGS):
-        share = (low + high) / 2
+    fewer, more = np.count_nonzero(under), np.count_nonzero(over)
+    for cut in range(CUTS):
+        if more - fewer <= math.sqrt(over.size) / 4:
+            break
+        # By turns just below and just above the aim by linear interpolation, so that both ends close in.
+        guess = (pixels - fewer) / (more - fewer) + (0.04 if cut % 2 else -0.04)
+        share = low + (high - low) * min(max(guess, 0.1), 0.9)
         canvas = before.copy()
         shape.paint(ImageDraw.Draw(canvas), share)
         hole = _holes(canvas)
-        if np.count_nonzero(hole) > pixels:
-            over, high = hole, share
+        count = np.count_nonzero(hole)
+        if count > pixels:
+            over, high, more = hole, share, count
         else:
-            under, low = hole, share
+            under, low, fewer = hole, share, count
     # The sliver between the two is a pixel or so thick: part of it makes the count exact.
-    sliver = np.flatnonzero(over & ~under)[: pixels - np.count_nonzero(under)]
+    sliver = np.flatnonzero(over & ~under)[: pixels - fewer]
     hole = under.copy()
     hole.flat[sliver] = True
     return hole
 
 
 def _holes(canvas: Image.Image) -> np.ndarray:
-    return np.asarray(canvas) != 0
+    return np.asarray(canvas).view(bool)  # of zeros and ones
 
 
 def _toward(hole: np.ndarray, clothing: np.ndarray, required: int) -> np.ndarray:
@@ -333,7 +337,7 @@ def read(path: str | os.PathLike[str], *, hole: str, size: tuple[int, int] | Non
     try:
         with Image.open(path) as image:
             grey = image.convert("L")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"mask file {os.fspath(path)!r} is not a readable image: {error}") from error
     if size is not None and grey.size != (size[1], size[0]):
         grey = grey.resize((size[1], size[0]), Image.Resampling.NEAREST)
@@ -387,10 +391,112 @@ class MaskFiles:
             )
         return read(paths[rng.integers(len(paths))], hole=self.hole, size=size)
 
+    @functools.cached_property
     def digest(self) -> str:
-        """sha256 of the names and bytes of all files."""
+        """sha256 of the hole colour and of the names and bytes of all files."""
         total = hashlib.sha256(self.hole.encode())
         for path in self.paths:
             name = path.relative_to(self.directory).as_posix().encode()
             total.update(hashlib.sha256(name).digest() + hashlib.sha256(path.read_bytes()).digest())
         return total.hexdigest()
+
+
+# ---- manifest of evaluation masks ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One evaluation mask: what makes it again (seed, id, bucket, preset, files) and what it is."""
+
+    id: str
+    bucket: int
+    seed: int
+    preset: str
+    files: str  # MaskFiles.digest where preset is "files", else ""
+    height: int
+    width: int
+    ratio: float
+    coverage: float | None  # None where the clothing region is unknown
+    sha256: str  # of the mask's bytes, row by row, one byte a pixel, 1 = valid
+
+
+def row(
+    mask: np.ndarray,
+    *,
+    example_id: str,
+    bucket: int,
+    seed: int,
+    preset: str,
+    region: np.ndarray | None = None,
+    files: MaskFiles | None = None,
+) -> Row:
+    """The manifest's row of `eval_mask`'s mask; `mask` (H, W, 1) of any dtype, holding 1 = valid and 0 = hole."""
+    covered = math.nan if region is None else coverage(mask, region)
+    return Row(
+        id=example_id,
+        bucket=bucket,
+        seed=seed,
+        preset=preset,
+        files=files.digest if files is not None and preset == "files" else "",
+        height=mask.shape[0],
+        width=mask.shape[1],
+        ratio=hole_ratio(mask),
+        coverage=None if math.isnan(covered) else covered,
+        sha256=_sha256(mask),
+    )
+
+
+def _sha256(mask: np.ndarray) -> str:
+    return hashlib.sha256((mask != 0).astype(np.uint8).tobytes()).hexdigest()
+
+
+def write_manifest(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
+    """Rows as JSON lines; an older file is replaced only when all are written."""
+    path = pathlib.Path(path)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(json.dumps(asdict(one)) + "\n" for one in rows), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> list[Row]:
+    """The rows of a manifest; raises UsageError naming the line that is damaged, contradicts itself or comes twice."""
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"mask manifest {os.fspath(path)!r} cannot be read: {error}") from error
+    rows: list[Row] = []
+    seen: set[tuple[str, int]] = set()
+    for number, line in enumerate(lines, start=1):
+        where = f"mask manifest {os.fspath(path)!r}, line {number}"
+        try:
+            one = Row(**json.loads(line))
+            bucket = bucket_of(one.ratio)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{where}: not a row of {', '.join(f.name for f in fields(Row))}: {error}") from error
+        if bucket != one.bucket:
+            raise UsageError(f"{where}: ratio {one.ratio} does not lie in bucket {one.bucket}")
+        if (one.id, one.bucket) in seen:
+            raise UsageError(f"{where}: example {one.id!r} comes twice in bucket {one.bucket}")
+        seen.add((one.id, one.bucket))
+        rows.append(one)
+    return rows
+
+
+def verify(recorded: Row, mask: np.ndarray, *, region: np.ndarray | None = None) -> None:
+    """Raises UsageError unless `mask` (H, W, 1) is the recorded one: size, sha256 of its bytes, ratio, and coverage
+    where the clothing region is given.
+    """
+    made = row(
+        mask,
+        example_id=recorded.id,
+        bucket=recorded.bucket,
+        seed=recorded.seed,
+        preset=recorded.preset,
+        region=region,
+    )
+    for name in ("height", "width", "sha256", "ratio", *(["coverage"] if region is not None else [])):
+        if getattr(made, name) != getattr(recorded, name):
+            raise UsageError(
+                f"mask of example {recorded.id!r}, bucket {recorded.bucket}: {name} is {getattr(made, name)}, "
+                f"the manifest says {getattr(recorded, name)}"
+            )
