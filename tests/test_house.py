@@ -1,10 +1,12 @@
 """The rules of the house: who may import whom, what a door may hold, and what no file may say."""
 
 import ast
+import importlib.metadata
 import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 
 import pytest
@@ -21,8 +23,8 @@ FLOW = {
         *("evaluate", "report", "checkpoints", "writers", "progress", "sharding", "steps"),
         *("data", "models", "losses", "weights", "baselines", "masks", "metrics"),
     },
+    "report": {"evaluate", "metrics", "masks"},
     "evaluate": {"steps", "metrics", "baselines", "masks", "data"},
-    "report": {"metrics", "masks"},
     "model": {"weights", "checkpoints", "models"},
     "weights": {"checkpoints", "models"},
     "steps": {"models", "losses", "layers"},
@@ -151,6 +153,16 @@ def test_no_path_of_one_machine():
     lines = [(path, line) for path in texts() for line in path.read_text().splitlines()]
     assert lines
     assert not [(str(path.relative_to(ROOT)), line) for path, line in lines if private.search(line)]
+
+
+def test_every_import_is_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["baselines"]
+    distributions = {re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in declared}
+    owners = importlib.metadata.packages_distributions()
+    for path in MODULES:
+        for top in {found.split(".")[0] for found in imports(path)} - sys.stdlib_module_names - {"dpconv_jax"}:
+            assert {each.lower().replace("_", "-") for each in owners[top]} & distributions, f"{name(path)}: {top}"
 
 
 def test_the_lock_names_the_public_index_only():
