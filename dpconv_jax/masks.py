@@ -204,10 +204,10 @@ def _freehand(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: 
     So drawn, holes above 0.4 are rare: brush and number grow with the wanted ratio.
     """
     unit = min(size)
-    number = max(1.0, rng.normal(4, 2)) * (1 + 2 * ratio)
+    number = max(1.0, rng.normal(4, 2)) * (1 + 1.5 * ratio)
     # n random strokes of length 1 and width w leave exp(-n w) of an image of side 1; a quarter more for crossed loops.
     brush = min(max(-1.25 * math.log(1 - ratio) / number, 10 / 512), 0.12)
-    batch, steps = min(8, round(number) + 1), 15
+    batch, steps = min(8, round(number) + 1), 13
     while True:
         zoom = rng.uniform(1, 1.5, (batch, 1))
         length = unit * zoom * rng.uniform(0.4, 1.4, (batch, 1))
@@ -238,7 +238,7 @@ def _lama(rng: np.random.Generator, size: tuple[int, int], ratio: float, preset:
         segments = rng.integers(1, most, batch, endpoint=True)
         angle = rng.uniform(0, LAMA_ANGLE, (batch, most))
         angle[:, ::2] *= -1
-        length = unit * (1 + 3 * ratio) * (10 + rng.uniform(0, longest, (batch, most)))
+        length = unit * (1 + 4 * ratio) * (10 + rng.uniform(0, longest, (batch, most)))
         path = np.empty((batch, most + 1, 2))
         path[:, 0] = rng.uniform(0, 1, (batch, 2)) * edge
         path[:, 1:, 0] = np.sin(angle) * length
