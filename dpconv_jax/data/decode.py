@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
@@ -29,6 +29,8 @@ def decode(data: bytes, *, max_pixels: int, min_side: int | None = None) -> Imag
         return _rgb(ImageOps.exif_transpose(image))
     except BadImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise BadImageError(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from error
     except Exception as error:  # decoders raise anything at all on damaged bytes: OSError, SyntaxError, zlib.error, ...
         raise BadImageError(" ".join(str(error).split()) or type(error).__name__) from error
 

@@ -24,9 +24,11 @@ from dpconv_jax import masks
 from dpconv_jax.data.clothing_small import ClothingSmall
 from dpconv_jax.data.decode import BadImageError, decode, resize, square_box
 from dpconv_jax.data.image_folder import Example, ImageFolder
+from dpconv_jax.data.synthetic_garments import SyntheticGarments
 from dpconv_jax.errors import UsageError
 
 BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
+    "synthetic_garments": SyntheticGarments,
     "clothing_small": ClothingSmall,
 }
 MAX_TRIES = 1000  # replacements for one bad image
@@ -124,8 +126,10 @@ class _Reader:
             name = example["id"]
             # Half as large again as needed, so that the fine resize and not the decoder's coarse one sets the quality.
             image = decode(example["image"], max_pixels=self._max_pixels, min_side=math.ceil(1.5 * self._size))
-            region = example["region"] and decode(example["region"], max_pixels=self._max_pixels).convert("L")
-            return Picture(name, image, region or None, False)
+            region = None
+            if example["region"]:
+                region = decode(example["region"], max_pixels=self._max_pixels).convert("L")
+            return Picture(name, image, region, False)
         except (BadImageError, OSError) as error:
             with self._lock:
                 if index not in self._bad:
@@ -281,9 +285,9 @@ def eval_batches(
         return {"image": image, "mask": mask.astype(np.float32), "id": picture.id, "ratio": ratio, "coverage": coverage}
 
     count = min(examples, len(source)) if examples else len(source)
-    stream = grain.MapDataset.range(count).map(load)  # what maps to None is passed over by the iterator
+    stream = grain.MapDataset.range(count).map(load)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * batch_size)
-    rows = iter(stream.to_iter_dataset(options))
+    rows = (row for row in stream.to_iter_dataset(options) if row is not None)
     found = False
     while batch := list(itertools.islice(rows, batch_size)):
         found = True
