@@ -7,6 +7,7 @@ in the holes only.
 
 import csv
 import hashlib
+import heapq
 import io
 import json
 import math
@@ -132,8 +133,8 @@ def evaluate(
 
     Writes `out_dir`/metrics.csv (one line an image and method) and `out_dir`/manifest.jsonl (one line a mask: id,
     bucket, ratio, coverage or null, `mask_source`, sha256 of its uint8 bytes), each whole or not at all. `bootstrap`
-    resamples stand behind each interval, drawn from `seed`; the first `examples` images of a bucket are kept. An image
-    that a method restores exactly has no PSNR: it is left out of that mean, and `n` says how many stayed.
+    resamples stand behind each interval, drawn from `seed`; `examples` images of a bucket are kept, drawn by a hash of
+    their ids. An image that a method restores exactly has no PSNR: it is left out of that mean, and `n` is less.
     Raises UsageError for an empty bucket, ValueError for an output of the wrong shape.
     """
     lines: list[dict[str, Any]] = []
@@ -142,33 +143,33 @@ def evaluate(
     kept: list[Example] = []
     for bucket in range(len(BUCKETS)):
         values: dict[tuple[str, str], list[float]] = {}
-        still_wanted = examples
+        shown: list[Example] = []
         for batch in _padded(batches_for_bucket(bucket), bucket):
             facts = _facts(batch, bucket)
             manifest += [
                 {**fact, **(mask_source or {}), "sha256": _sha256(batch.mask[i])} for i, fact in enumerate(facts)
             ]
-            pictures = _examples(batch, facts[:still_wanted])
-            still_wanted -= len(pictures)
-            kept += pictures
+            pictures = _examples(batch, facts)
             for name, method in methods.items():
                 output = _outputs(name, method, batch)
-                composites, measured = _composite_and_metrics(output, batch.image, batch.mask)
+                composites, measured = jax.device_get(_composite_and_metrics(output, batch.image, batch.mask))
                 for i, example in enumerate(pictures):
                     example.raw[name] = output[i].copy()
-                    example.composite[name] = np.array(composites[i])
-                columns = {metric: np.asarray(column).tolist() for metric, column in measured.items()}
+                    example.composite[name] = composites[i].copy()
+                columns = {metric: column.tolist() for metric, column in measured.items()}
                 for i, fact in enumerate(facts):
                     lines.append({"method": name, **fact, **{metric: column[i] for metric, column in columns.items()}})
                 for metric, column in columns.items():
                     values.setdefault((name, metric), []).extend(column[: batch.count])
+            shown = heapq.nsmallest(examples, shown + pictures, key=_draw)
+        kept += shown
         rows += [_row(name, bucket, metric, v, bootstrap, seed) for (name, metric), v in values.items()]
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    _write_whole(out_dir / "metrics.csv", _csv(lines))
-    text = "".join(json.dumps(entry) + "\n" for entry in manifest)
-    _write_whole(out_dir / "manifest.jsonl", text)
-    return Evaluation(rows, kept, hashlib.sha256(text.encode()).hexdigest())
+    write_whole(out_dir / "metrics.csv", _csv(lines).encode())
+    recorded = "".join(json.dumps(entry) + "\n" for entry in manifest).encode()
+    write_whole(out_dir / "manifest.jsonl", recorded)
+    return Evaluation(rows, kept, hashlib.sha256(recorded).hexdigest())
 
 
 def _facts(batch: _Padded, bucket: int) -> list[dict[str, Any]]:
@@ -204,6 +205,10 @@ def _examples(batch: _Padded, facts: list[dict[str, Any]]) -> list[Example]:
     ]
 
 
+def _draw(example: Example) -> bytes:
+    return hashlib.sha256(f"{example.bucket} {example.id}".encode()).digest()
+
+
 def _row(method: str, bucket: int, metric: str, values: list[float], bootstrap: int, seed: int) -> Row:
     # +inf is the PSNR of identical images; NaN stays, so that a broken output shows in the mean.
     finite = np.array([v for v in values if v != math.inf])
@@ -220,7 +225,8 @@ def _csv(lines: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Replaces the file at once: a reader finds the old one or the new one, never a part."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     partial.replace(path)

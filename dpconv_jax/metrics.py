@@ -99,10 +99,10 @@ def ssim(image: ArrayLike, target: ArrayLike) -> jax.Array:
     # Variances do not change when an image is shifted; about its own mean they lose least to rounding.
     shift_x, shift_y = jnp.mean(x, axis=(1, 2), keepdims=True), jnp.mean(y, axis=(1, 2), keepdims=True)
     x, y = x - shift_x, y - shift_y
-    mean_x, mean_y = _blur(x), _blur(y)
-    var_x = _blur(x * x) - mean_x * mean_x
-    var_y = _blur(y * y) - mean_y * mean_y
-    cov = _blur(x * y) - mean_x * mean_y
+    means = _blur(jnp.concatenate([x, y, x * x, y * y, x * y], axis=-1))
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = jnp.split(means, 5, axis=-1)
+    var_x, var_y = mean_xx - mean_x * mean_x, mean_yy - mean_y * mean_y
+    cov = mean_xy - mean_x * mean_y
     mean_x, mean_y = mean_x + shift_x, mean_y + shift_y
     luminance = (2 * mean_x * mean_y + C1) / (mean_x * mean_x + mean_y * mean_y + C1)
     structure = (2 * cov + C2) / (var_x + var_y + C2)

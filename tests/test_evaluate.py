@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
+from PIL import Image
 
-from dpconv_jax import evaluate
+from dpconv_jax import evaluate, report
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
 
@@ -141,13 +143,79 @@ def test_an_empty_bucket_is_an_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_examples_are_the_first_images_with_what_each_method_made(tmp_path):
+def test_examples_show_what_each_method_made_of_the_same_images_every_time(tmp_path):
     examples = run(tmp_path, grey=grey, **classical.batched(["mean"])).examples
-    assert [(e.bucket, e.id) for e in examples] == [(b, f"shirt, {i}") for b in range(3) for i in range(2)]
-    example = examples[3]
-    image, mask = (array[1] for array in all_of(1))
-    np.testing.assert_array_equal(example.target, image)
-    np.testing.assert_array_equal(example.masked, image * mask)
-    np.testing.assert_array_equal(example.raw["grey"], np.full_like(image, 0.5))
-    np.testing.assert_array_equal(example.composite["grey"], np.where(mask > 0, image, 0.5))
-    assert list(example.composite) == ["grey", "mean"]
+    assert [e.bucket for e in examples] == [0, 0, 1, 1, 2, 2]
+    assert [e.id for e in run(tmp_path, mean=classical.batched(["mean"])["mean"]).examples] == [e.id for e in examples]
+    for example in examples:
+        image, mask = (array[int(example.id[-1])] for array in all_of(example.bucket))
+        np.testing.assert_array_equal(example.target, image)
+        np.testing.assert_array_equal(example.masked, image * mask)
+        np.testing.assert_array_equal(example.raw["grey"], np.full_like(image, 0.5))
+        np.testing.assert_array_equal(example.composite["grey"], np.where(mask > 0, image, 0.5))
+        np.testing.assert_array_equal(example.composite["mean"], classical.mean_fill(image, mask))
+
+
+CONFIG = ConfigDict(
+    {
+        "seed": 3,
+        "model": {"name": "dpconv", "variant": "paper", "width": 0.5, "dilations": (1, 2, 3, 1)},
+        "loss": {"pixel": 10.0, "style": 0.0, "adversarial": 1e-3, "tv": 1e-4},
+        "data": {"name": "drawn", "size": SIDE},
+        "mask": {"preset": "mixed"},
+        "train": {"steps": 400, "batch_size": 4},
+        "eval": {"bootstrap": 50},
+    }
+)
+
+
+def write_report(workdir, result, *, config=CONFIG):
+    return report.write(
+        workdir,
+        config=config,
+        rows=result.rows,
+        examples=result.examples[::2],
+        manifest=result.manifest,
+        command="python -m dpconv_jax.main --workdir=runs/x",
+        step=300,
+        images_seen=1200,
+        seconds=3725.0,
+        hardware="2 CPU cores",
+        notes=["seen by nobody"],
+    )
+
+
+def test_report_states_the_run_the_numbers_and_what_they_mean(tmp_path):
+    log = [{"step": s, "train/pixel": 5.0 / s, "train/style": 0.0, "train/tv": 0.01} for s in (100, 200, 300, 400)]
+    log += [{"step": s, "val/l1": v} for s, v in ((100, 9.0), (200, 8.0), (200, 5.0), (300, 4.0), (400, 4.2))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log) + '{"step": 500, "val')
+    result = run(tmp_path, dpconv=grey, **classical.batched(["mean", "telea"]))
+    path = write_report(tmp_path, result)
+    text = path.read_text()
+    for row in result.rows:
+        if row.metric == "psnr_db":
+            assert f"{row.value:.2f}" in text and f"[{row.lo:.2f}, {row.hi:.2f}]" in text
+    means = {
+        m: np.mean([r.value for r in result.rows if r[:3:2] == (m, "hole_l1_percent")]) for m in ("dpconv", "mean")
+    }
+    assert f"dpconv {means['dpconv']:.2f} % = {means['dpconv'] / means['mean']:.2f} x mean colour" in text
+    for fact in ("off: the style term", "1,200", "1 h 02 min", "2 CPU cores", "seen by nobody", "--workdir=runs/x"):
+        assert fact in text
+    assert "from 9.00 % at step 100 to 4.20 % at step 400; the lowest was 4.00 % at step 300" in text
+    assert "From step 300 to the end, about the last quarter, it changed by +5.0 %" in text
+    assert result.manifest in text and "5 images with holes of (40, 100] %" in text and "bicubic" in text
+    curves = report.read_curves(tmp_path / "metrics.jsonl")
+    np.testing.assert_array_equal(curves["val/l1"], [[100, 200, 300, 400], [9.0, 5.0, 4.0, 4.2]])
+    with Image.open(tmp_path / "report.png") as picture:
+        assert picture.width > 1000 and picture.height > 1000
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 1000
+
+
+def test_report_without_a_log_or_baselines_and_with_a_broken_network(tmp_path):
+    result = run(tmp_path, dpconv=lambda images, masks: np.full_like(images, np.nan))
+    with CONFIG.copy_and_resolve_references().unlocked() as config:
+        config.loss.style = 120.0
+    text = write_report(tmp_path, result, config=config).read_text()
+    assert "| dpconv | nan | nan |" in text and "120 style" in text
+    assert "off:" not in text and "## Learning" not in text
+    assert (tmp_path / "report.png").stat().st_size > 10_000

@@ -1,0 +1,380 @@
+"""report.md and report.png: what was run, how it learned, what came out, and what each number means."""
+
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from ml_collections import ConfigDict
+
+from dpconv_jax.evaluate import Example, Row, write_whole
+from dpconv_jax.masks import BUCKETS
+from dpconv_jax.metrics import METRICS, Metric
+from dpconv_jax.writers import read_scalars
+
+TERMS = {  # of Eq. (5), and their colours
+    "pixel": "#2a78d6",
+    "style": "#d9730d",
+    "adversarial": "#8a5cc2",
+    "tv": "#1a9e77",
+}
+NETWORK_COLOUR = "#2a78d6"
+OTHER_COLOURS = ("#b3b8bf", "#e0a458", "#6f9c8b", "#a98bb8")
+NAMES = {"mean": "mean colour", "telea": "Telea", "ns": "Navier-Stokes"}
+INK, FAINT = "#22262b", "#c9ced4"
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> (steps, values)
+
+RESIZE_FILTER = "Pillow's bicubic, widened where it reduces"  # of data.pipeline
+
+
+def write(
+    workdir: str | os.PathLike[str],
+    *,
+    config: ConfigDict,
+    rows: Sequence[Row],
+    examples: Sequence[Example],
+    manifest: str,
+    command: str,
+    step: int,
+    images_seen: int,
+    seconds: float,
+    hardware: str,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Writes `workdir`/report.md and report.png, each whole or not at all, and returns the path of the former.
+
+    `rows`, `examples` and `manifest` are those of `evaluate.evaluate`, where the network is the first method; `step` is
+    the evaluated checkpoint's, `images_seen` and `seconds` are of the training behind it; `notes` join "What was run".
+    Learning curves come from `workdir`/metrics.jsonl and are left out where it is absent.
+    """
+    workdir = Path(workdir)
+    curves = read_curves(workdir / "metrics.jsonl")
+    title = f"{config.model.name} on {config.data.name}, {config.data.size} x {config.data.size}"
+    picture = io.BytesIO()
+    FigureCanvasAgg(draw(curves, rows, examples, title=title, step=step)).print_png(picture)
+    write_whole(workdir / "report.png", picture.getvalue())
+    facts = {
+        "command": f"`{command}`",
+        "data": f"{config.data.name}, {config.data.size} x {config.data.size}",
+        "model": f"{config.model.name}, variant {config.model.variant}, width {config.model.width:g}, "
+        f"dilations {tuple(config.model.dilations)}",
+        "loss": _loss(config),
+        "masks": f"preset {config.mask.preset}, seed {config.seed}",
+        "checkpoint": f"step {step:,} of {config.train.steps:,}, batch size {config.train.batch_size}",
+        "images seen": f"{images_seen:,}",
+        "time": f"{_duration(seconds)} of training"
+        + (f", {images_seen / seconds:.1f} images/s" if seconds > 0 and images_seen else ""),
+        "hardware": hardware,
+    }
+    text = "\n\n".join(
+        [
+            f"# {title}",
+            "## What was run",
+            _table(["", ""], [[f"**{name}**", fact] for name, fact in facts.items()]),
+            *([_bullets(notes)] if notes else []),
+            "## Results",
+            _results(rows),
+            _mean_over_buckets(rows),
+            "![learning curves, metrics and examples](report.png)",
+            *_learning(curves),
+            "## What the numbers mean",
+            _bullets(_card(rows, config, manifest)),
+            "<details><summary>The whole config</summary>",
+            f"```json\n{json.dumps(config.to_dict(), indent=2)}\n```",
+            "</details>",
+        ]
+    )
+    write_whole(workdir / "report.md", (text + "\n").encode())
+    return workdir / "report.md"
+
+
+def read_curves(path: Path) -> Curves:
+    """Scalars of a metrics.jsonl by name: (steps, values), ascending; a step logged twice counts once, the last."""
+    series: dict[str, dict[float, float]] = {}
+    for row in read_scalars(path):
+        step = row.pop("step")
+        for name, value in row.items():
+            if step is not None and value is not None:
+                series.setdefault(name, {})[step] = value
+    ordered = {name: sorted(points.items()) for name, points in series.items()}
+    return {
+        name: (np.array([s for s, _ in points]), np.array([v for _, v in points])) for name, points in ordered.items()
+    }
+
+
+# --- report.md -------------------------------------------------------------------------------------------------------
+
+
+def _loss(config: ConfigDict) -> str:
+    weights = {name: getattr(config.loss, name) for name in TERMS}
+    text = " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
+    off = [name for name, weight in weights.items() if not weight]
+    if off:
+        text += "; **off: " + ", ".join(f"the {name} term" for name in off) + "**"
+    if "style" in off:
+        text += " (so no VGG-16 was used, and the result is not the paper's full loss, Eq. 5)"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _bucket_name(bucket: int) -> str:
+    low, high = BUCKETS[bucket]
+    return f"({100 * low:.0f}, {100 * high:.0f}] %"
+
+
+def _method_name(method: str) -> str:
+    return NAMES.get(method, method)
+
+
+def _methods(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.method for row in rows))
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _cell(row: Row, metric: Metric, *, best: float | None) -> str:
+    if not row.n:
+        return "identical"
+    value = f"{row.value:.{metric.digits}f}"
+    interval = "" if math.isnan(row.lo) else f" [{row.lo:.{metric.digits}f}, {row.hi:.{metric.digits}f}]"
+    return (f"**{value}**" if row.value == best else value) + interval
+
+
+def _best(values: Sequence[float], metric: Metric) -> float | None:
+    finite = [value for value in values if not math.isnan(value)]
+    return (max if metric.higher_is_better else min)(finite, default=None)
+
+
+def _results(rows: Sequence[Row]) -> str:
+    by_key = {(row.method, row.bucket, row.metric): row for row in rows}
+    methods, body = _methods(rows), []
+    for bucket in range(len(BUCKETS)):
+        columns = []
+        for metric in METRICS:
+            column = [by_key[method, bucket, metric.name] for method in methods]
+            best = _best([row.value for row in column], metric)
+            columns.append([_cell(row, metric, best=best) for row in column])
+        for method, *cells in zip(methods, *columns, strict=True):
+            images = by_key[method, bucket, "l1_percent"].n
+            body.append([_bucket_name(bucket), _method_name(method), *cells, str(images)])
+    arrows = [f"{metric.label} {'↑' if metric.higher_is_better else '↓'}" for metric in METRICS]
+    return _table(["hole ratio", "method", *arrows, "images"], body)
+
+
+def _mean_over_buckets(rows: Sequence[Row]) -> str:
+    methods = _methods(rows)
+    means = {
+        method: float(np.mean([r.value for r in rows if (r.method, r.metric) == (method, "hole_l1_percent")]))
+        for method in methods
+    }
+    network, *others = methods
+    text = f"Hole l1, mean over the three buckets: {_method_name(network)} {means[network]:.2f} %"
+    ratios = [f"{means[network] / means[o]:.2f} x {_method_name(o)} ({means[o]:.2f} %)" for o in others if means[o] > 0]
+    return text + (" = " + " = ".join(ratios) if ratios else "") + "."
+
+
+def _learning(curves: Curves) -> list[str]:
+    steps, values = curves.get("val/l1", (np.array([]), np.array([])))
+    finite = np.isfinite(values)
+    steps, values = steps[finite], values[finite]
+    if len(steps) < 2:
+        return []
+    best = int(np.argmin(values))
+    earlier = int(np.argmin(np.abs(steps - 0.75 * steps[-1])))
+    change = 100 * (values[-1] / values[earlier] - 1)
+    return [
+        "## Learning",
+        f"Validation l1 went from {values[0]:.2f} % at step {steps[0]:,} to {values[-1]:.2f} % at step {steps[-1]:,}; "
+        f"the lowest was {values[best]:.2f} % at step {steps[best]:,}. From step {steps[earlier]:,} to the end, about "
+        f"the last quarter, it changed by {change:+.1f} % of its value.",
+    ]
+
+
+def _card(rows: Sequence[Row], config: ConfigDict, manifest: str) -> list[str]:
+    counts = {row.bucket: row.n for row in rows if row.metric == "l1_percent"}
+    lines = [
+        "Every number is of the **composite** (the method's output in the holes, the truth elsewhere), clipped to "
+        "[0, 1], computed per image and then averaged; raw outputs are in the picture only.",
+        f"Region: {'; '.join(f'{metric.label}: {metric.region}' for metric in METRICS)}.",
+        f"N: {', '.join(f'{n} images with holes of {_bucket_name(b)}' for b, n in sorted(counts.items()))}, of the "
+        "validation split. Every method saw the same images with the same holes, and no pixel under them.",
+        f"Brackets: bootstrap 95 % interval of the mean over images, {config.eval.bootstrap} resamples. It covers the "
+        "choice of images, not of the training seed. Bold: best of its bucket.",
+        "l1 % is 100 x the mean absolute error of pixels in [0, 1]; PSNR has peak 1; SSIM has an 11 x 11 Gaussian "
+        "window of sigma 1.5, as scikit-image with gaussian_weights.",
+        f"Images were resized with {RESIZE_FILTER}.",
+        f"Masks: `eval/manifest.jsonl`, sha256 `{manifest}`. Values per image: `eval/metrics.csv`.",
+        "The examples are drawn by a hash of the image's name, not chosen.",
+    ]
+    left_out = [
+        f"{counts[row.bucket] - row.n} of {_method_name(row.method)} {_bucket_name(row.bucket)}"
+        for row in rows
+        if row.metric == "psnr_db" and row.n < counts[row.bucket]
+    ]
+    if left_out:
+        lines.append(f"Left out of PSNR, being identical to the truth: {', '.join(left_out)}.")
+    return lines
+
+
+# --- report.png ------------------------------------------------------------------------------------------------------
+
+WIDTH, CELL_GAP, LEFT, RIGHT = 15.0, 0.06, 0.95, 0.25  # inches
+CURVES, BARS, GAP, HEAD, TOP, BOTTOM = 2.9, 2.3, 0.85, 0.3, 0.95, 0.25
+
+
+def draw(curves: Curves, rows: Sequence[Row], examples: Sequence[Example], *, title: str, step: int) -> Figure:
+    """Curves on top, then one panel a metric, then the examples, one line each."""
+    methods = _methods(rows)
+    network, others = methods[0], methods[1:]
+    columns = 5 + len(others)
+    group_gap = 0.25 if others else 0.0
+    cell = (WIDTH - LEFT - RIGHT - group_gap - CELL_GAP * (columns - 1)) / columns
+    cell = min(cell, 2.25)
+    breaks = sum(a.bucket != b.bucket for a, b in itertools.pairwise(examples))
+    grid = HEAD + len(examples) * (cell + CELL_GAP) + 0.15 * breaks
+    height = TOP + CURVES + GAP + BARS + GAP + grid + BOTTOM
+    figure = Figure(figsize=(WIDTH, height), dpi=110, facecolor="white")
+    figure.text(LEFT / WIDTH, 1 - 0.3 / height, f"{title}, step {step:,}", fontsize=14, color=INK, va="center")
+
+    def axes(left: float, top: float, width: float, tall: float) -> Axes:
+        return figure.add_axes((left / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height))
+
+    inner = WIDTH - LEFT - RIGHT
+    half = (inner - 0.95) / 2
+    _loss_curves(axes(LEFT, TOP, half, CURVES), curves)
+    _validation_curve(axes(LEFT + half + 0.95, TOP, half, CURVES), curves, step=step)
+
+    top = TOP + CURVES + GAP
+    quarter = (inner - 3 * 0.75) / 4
+    for i, metric in enumerate(METRICS):
+        _metric_panel(axes(LEFT + i * (quarter + 0.75), top, quarter, BARS), rows, metric)
+    top += BARS + GAP
+
+    heads = ["masked", "mask (black = hole)", "raw output", "composite", "truth", *map(_method_name, others)]
+    y = top + HEAD
+    for line, example in enumerate(examples):
+        if line and example.bucket != examples[line - 1].bucket:
+            y += 0.15
+        mask = np.repeat(example.mask, 3, axis=-1)
+        pictures = [example.masked, mask, example.raw[network], example.composite[network], example.target]
+        pictures += [example.composite[name] for name in others]
+        for column, image in enumerate(pictures):
+            x = LEFT + column * (cell + CELL_GAP) + (group_gap if column >= 5 else 0.0)
+            ax = axes(x, y, cell, cell)
+            ax.imshow(np.nan_to_num(image).clip(0, 1))
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(color=FAINT, linewidth=0.6)
+            if line == 0:
+                ax.set_title(heads[column], fontsize=9.5, color=INK, pad=5)
+            if column == 0:
+                label = f"{_bucket_name(example.bucket)}\n{100 * example.ratio:.0f} % hole"
+                ax.set_ylabel(label, fontsize=8.5, color=INK, rotation=0, ha="right", va="center", labelpad=6)
+        y += cell + CELL_GAP
+    return figure
+
+
+def _dress(ax: Axes, title: str, *, xlabel: str) -> None:
+    ax.set_title(title, fontsize=10.5, color=INK, loc="left", pad=8)
+    ax.set_xlabel(xlabel, fontsize=9, color=INK)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(FAINT)
+    ax.tick_params(labelsize=8.5, colors=INK, length=0, which="both")
+    ax.grid(axis="y", color="#eceef1", linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+def _nothing(ax: Axes, text: str) -> None:
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="#8a9099", fontsize=9)
+    ax.set(xticks=[], yticks=[])
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Running mean over 1/20 of the points each side, shorter at the ends."""
+    reach = len(values) // 20
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    i = np.arange(len(values))
+    low, high = np.maximum(i - reach, 0), np.minimum(i + reach + 1, len(values))
+    return (total[high] - total[low]) / (high - low)
+
+
+def _loss_curves(ax: Axes, curves: Curves) -> None:
+    _dress(ax, "Weighted loss terms (Eq. 5), training", xlabel="step")
+    drawn = False
+    for term, colour in TERMS.items():
+        steps, values = curves.get(f"train/{term}", (np.array([]), np.array([])))
+        positive = np.isfinite(values) & (
+            values > 0
+        )  # a term of weight 0 is logged as 0 and has no place on a log scale
+        if positive.any():
+            steps, values = steps[positive], values[positive]
+            ax.plot(steps, values, color=colour, linewidth=0.8, alpha=0.25)
+            ax.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=term)
+            drawn = True
+    if not drawn:
+        return _nothing(ax, "no training log in this folder")
+    ax.set_yscale("log")
+    ax.margins(x=0.01)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.legend(frameon=False, fontsize=8.5, ncols=4, loc="lower right", bbox_to_anchor=(1.0, 0.99), borderpad=0)
+    return None
+
+
+def _validation_curve(ax: Axes, curves: Curves, *, step: int) -> None:
+    _dress(ax, "Validation l1 %, composites, mean of the three buckets", xlabel="step")
+    steps, values = curves.get("val/l1", (np.array([]), np.array([])))
+    if not np.isfinite(values).any():
+        return _nothing(ax, "no validation in this folder's log")
+    ax.plot(steps, values, color=NETWORK_COLOUR, linewidth=1.8, marker="o", markersize=4)
+    here = np.flatnonzero(steps == step)
+    if here.size and np.isfinite(values[here[0]]):
+        value = values[here[0]]
+        ax.plot([step], [value], "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
+        label = f"○ evaluated below: {value:.2f} %, step {step:,}"
+        ax.text(0.99, 0.95, label, transform=ax.transAxes, ha="right", va="top", fontsize=9, color=INK)
+    ax.margins(x=0.03, y=0.15)
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return None
+
+
+def _metric_panel(ax: Axes, rows: Sequence[Row], metric: Metric) -> None:
+    """Bars from zero for errors; for PSNR and SSIM, whose zero means nothing here, points."""
+    _dress(ax, f"{metric.label}, {'higher' if metric.higher_is_better else 'lower'} is better", xlabel="hole ratio")
+    methods = _methods(rows)
+    width = 0.8 / len(methods)
+    for i, method in enumerate(methods):
+        colour = NETWORK_COLOUR if i == 0 else OTHER_COLOURS[(i - 1) % len(OTHER_COLOURS)]
+        mine = [row for row in rows if row.method == method and row.metric == metric.name and np.isfinite(row.value)]
+        x = np.array([row.bucket for row in mine]) + (i - (len(methods) - 1) / 2) * width
+        value = np.array([row.value for row in mine])
+        spread = np.abs(np.array([[row.lo for row in mine], [row.hi for row in mine]]) - value)
+        style: dict[str, Any] = {"yerr": spread, "label": _method_name(method)}
+        if metric.higher_is_better:
+            ax.errorbar(x, value, fmt="o", color=colour, ecolor=colour, elinewidth=1.4, markersize=6, **style)
+        else:
+            ax.bar(x, value, width * 0.92, color=colour, error_kw={"ecolor": INK, "elinewidth": 0.9}, **style)
+    ax.set_xticks(range(len(BUCKETS)), [_bucket_name(b) for b in range(len(BUCKETS))])
+    ax.set_xlim(-0.5, len(BUCKETS) - 0.5)
+    if metric is METRICS[0]:
+        ax.legend(frameon=False, fontsize=8.5, loc="upper left")
