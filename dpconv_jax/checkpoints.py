@@ -1,0 +1,200 @@
+"""Checkpoints that are whole or absent: saved atomically, hashed, verified before use. The only user of Orbax.
+
+    WORKDIR/checkpoints/STEP/            one checkpoint of Orbax
+    WORKDIR/checkpoints/STEP/manifest.json  sha256 of its files and the validation metric, written last
+    WORKDIR/checkpoints/STEP.damaged     what failed its verification when training went on
+
+A step counts only when its manifest exists and every hash agrees: Orbax itself does not notice flipped bits.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import math
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from dpconv_jax.errors import UsageError
+
+Tree = Any
+_MANIFEST = "manifest.json"
+_log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints under one folder: the newest `keep`, and the one with the lowest validation metric."""
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int):
+        self.folder = pathlib.Path(folder).absolute()
+        self.keep = keep
+        options = ocp.CheckpointManagerOptions(enable_async_checkpointing=False, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def save(self, step: int, state: Tree, *, metric: float | None = None) -> None:
+        """Saves `state` as `step`, then drops what `keep` does not cover; of a step already there only `metric` is new.
+
+        `metric` is lower-is-better; one that is not finite is the worst. Raises UsageError where the disk is full:
+        earlier checkpoints stay.
+        """
+        path = self.folder / str(step)
+        try:
+            if (path / _MANIFEST).exists():
+                if metric is not None:
+                    _write_manifest(path, metric)
+                return
+            self._manager.save(step, args=ocp.args.PyTreeSave(state), force=True)
+            _write_manifest(path, metric)
+        except (OSError, ValueError) as error:  # Orbax's storage layer reports a full disk as ValueError
+            if not _is_disk_full(error):
+                raise
+            raise UsageError(
+                f"no space left for checkpoint {step} under {self.folder}; earlier ones are intact: free space, rerun"
+            ) from error
+        self._drop_old()
+
+    def restore_newest(self, like: Tree) -> Tree | None:
+        """The newest intact state with the structure and shardings of `like`; None where no step was ever saved.
+
+        Damaged steps are set aside under the name STEP.damaged, with a warning. Raises UsageError where all are.
+        """
+        steps = _steps(self.folder)
+        for step in steps:
+            if fault := _fault(self.folder / str(step)):
+                _log.warning("checkpoint %s is damaged (%s): set aside", self.folder / str(step), fault)
+                _set_aside(self.folder / str(step))
+        self._manager.reload()
+        intact = _steps(self.folder)
+        if steps and not intact:
+            raise UsageError(f"all checkpoints under {self.folder} are damaged; start again in another workdir")
+        if not intact:
+            return None
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
+        return self._manager.restore(intact[-1], args=ocp.args.PyTreeRestore(abstract, restore_args=arguments))
+
+    def metric(self, step: int) -> float | None:
+        """The finite validation metric that `step` was saved with, if any."""
+        metric = _metric(self.folder / str(step))
+        return metric if math.isfinite(metric) else None
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _drop_old(self) -> None:
+        steps = _steps(self.folder)
+        kept = {*steps[-self.keep :], _best_step(self.folder, steps)}
+        for step in steps:
+            if step not in kept:
+                self._manager.delete(step)
+
+
+def restore_generator(
+    workdir: str | os.PathLike[str], *, step: int | str | None = None
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """The generator of a workdir: (parameters, config, step).
+
+    Parameters are nested dicts of numpy arrays with string keys, the averaged ones where training kept an average.
+    `step`: a number, None for the newest, "best" for the lowest validation metric (the newest where none was measured).
+    A damaged checkpoint is passed over with a warning. Raises UsageError where no intact one is left.
+    """
+    workdir = pathlib.Path(workdir).absolute()
+    folder = workdir / "checkpoints"
+    steps = _steps(folder)
+    if not steps or not (workdir / "config.json").exists():
+        raise UsageError(f"{workdir} holds no checkpoint of a training run")
+    if isinstance(step, int) and step not in steps:
+        raise UsageError(f"{workdir} has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+    if isinstance(step, int):
+        candidates = [step]
+    else:
+        candidates = steps[::-1]
+        if step == "best":
+            candidates.sort(key=lambda s: _metric(folder / str(s)))  # stable: without metrics the newest stays first
+    for candidate in candidates:
+        path = folder / str(candidate)
+        if fault := _fault(path):
+            _log.warning("checkpoint %s is damaged (%s): passed over", path, fault)
+            continue
+        config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+        return _read_generator(path / "default"), config, candidate
+    raise UsageError(f"no intact checkpoint under {folder}: {', '.join(map(str, candidates))} damaged")
+
+
+def _read_generator(path: pathlib.Path) -> dict[str, Any]:
+    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+    tree = reader.metadata(path).item_metadata.tree
+    name = "generator" if tree["ema"] is None else "ema"
+    wanted = {name: tree[name]}
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    return reader.restore(path, args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True))[name]
+
+
+def _steps(folder: pathlib.Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def _set_aside(path: pathlib.Path) -> None:
+    aside = path.with_name(path.name + ".damaged")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+    path.rename(aside)
+
+
+def _write_manifest(path: pathlib.Path, metric: float | None) -> None:
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != _MANIFEST)
+    metric = metric if metric is not None and math.isfinite(metric) else None
+    content = {"metric": metric, "sha256": {str(file.relative_to(path)): _sha256(file) for file in files}}
+    partial = path.parent / f".{path.name}.{_MANIFEST}"
+    with partial.open("w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=1)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path / _MANIFEST)
+
+
+def _fault(path: pathlib.Path) -> str:
+    """What is wrong with a checkpoint, "" where nothing is."""
+    try:
+        hashes = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))["sha256"]
+        for name, expected in hashes.items():
+            if _sha256(path / name) != expected:
+                return f"{name} has changed"
+    except FileNotFoundError as error:
+        return f"{pathlib.Path(error.filename).relative_to(path)} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{_MANIFEST} is unreadable"
+    return ""
+
+
+def _metric(path: pathlib.Path) -> float:
+    """Validation metric of a checkpoint, infinite where it has none that is finite."""
+    try:
+        metric = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))["metric"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
+    return metric if isinstance(metric, float) and math.isfinite(metric) else math.inf
+
+
+def _best_step(folder: pathlib.Path, steps: list[int]) -> int:
+    return min(reversed(steps), key=lambda step: _metric(folder / str(step)))
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "No space left" in str(error) or "ENOSPC" in str(error) or "quota exceeded" in str(error)

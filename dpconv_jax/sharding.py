@@ -1,0 +1,33 @@
+"""The one mesh: all devices in a row, batches split over them, everything else on each. Nothing here knows a model."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from dpconv_jax.errors import UsageError
+
+
+def data_mesh(devices: int) -> Mesh:
+    """A 1-D mesh ("data",) over the first `devices` devices, 0 = all; UsageError where there are fewer."""
+    available = jax.device_count()
+    if not 0 <= devices <= available:
+        raise UsageError(f"train.devices is {devices}; it must be 0 (all) or at most {available}, the devices JAX sees")
+    chosen = np.array(jax.devices()[: devices or available])
+    return Mesh(chosen, ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Of state: a whole copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Of batches: the leading axis divided over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's share of a global batch, onto its devices."""
+    return {name: jax.make_array_from_process_local_data(split(mesh), array) for name, array in batch.items()}
