@@ -225,6 +225,7 @@ def _card(rows: Sequence[Row], config: ConfigDict, manifest: str) -> list[str]:
         "window of sigma 1.5, as scikit-image with gaussian_weights.",
         f"Images were resized with {RESIZE_FILTER}.",
         f"Masks: `eval/manifest.jsonl`, sha256 `{manifest}`. Values per image: `eval/metrics.csv`.",
+        "The checkpoint was selected by its l1 on images of the same split, which favours the network a little.",
         "The examples are drawn by a hash of the image's name, not chosen.",
     ]
     left_out = [
