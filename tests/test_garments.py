@@ -42,7 +42,7 @@ def test_the_region_is_one_connected_garment_of_sensible_size(drawn):
 
 
 def test_the_picture_changes_at_the_region_border(drawn):
-    """The region is where the garment was painted: pixels on its two sides differ far more than neighbours do elsewhere."""
+    """The region is where the garment was painted: its two sides differ far more than other neighbours."""
     for rgb, region, _ in drawn:
         grey = rgb.astype(float).mean(-1)
         step = np.abs(grey[:, 2:] - grey[:, :-2])

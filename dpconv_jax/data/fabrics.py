@@ -1,9 +1,10 @@
-"""The cloth that `garments` cuts from: colours, woven and printed patterns, all functions of the cloth's own coordinates.
+"""The cloth that `tailor` cuts: colours, woven and printed patterns, all functions of the cloth's own coordinates.
 
 A fabric maps u (across the grain) and v (along it), float32 arrays (h, w) in 256ths of the picture's side, to colours,
 float32 (h, w, 3) in [0, 1]. Because it is asked in the coordinates of each piece, its pattern turns with the sleeves.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -40,7 +41,7 @@ def colour(rng: np.random.Generator) -> Array:
     return np.clip(picked + rng.normal(0, 0.02, 3), 0.04, 0.98).astype(np.float32)
 
 
-def against(rng: np.random.Generator, other: Array, contrast: float = 0.25) -> Array:
+def against(rng: np.random.Generator, other: Array, *, contrast: float = 0.25) -> Array:
     """A colour whose lightness differs from `other`'s by at least `contrast`."""
     far = [c for c in PALETTE if abs(lightness(c) - lightness(other)) >= contrast]
     return np.clip(far[rng.integers(len(far))] + rng.normal(0, 0.015, 3), 0.04, 0.98).astype(np.float32)
@@ -62,8 +63,8 @@ def plain(base: Array) -> Fabric:
 
 def stripes(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
     period, across = rng.uniform(7, 26), rng.random() < 0.65
-    width = period * rng.choice([0.18, 0.35, 0.5])
-    third = against(rng, base, 0.15) if rng.random() < 0.35 else None
+    width = period * float(rng.choice([0.18, 0.35, 0.5]))
+    third = against(rng, base, contrast=0.15) if rng.random() < 0.35 else None
 
     def weave(u: Array, v: Array) -> Array:
         along = v if across else u
@@ -80,7 +81,7 @@ def gingham(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
 
 def tartan(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
     sett = rng.uniform(22, 44)
-    third = against(rng, accent, 0.2)
+    third = against(rng, accent, contrast=0.2)
     bands = [(rng.uniform(0, sett), sett * rng.uniform(0.05, 0.3), accent if i % 2 else third) for i in range(4)]
 
     def weave(u: Array, v: Array) -> Array:
@@ -104,7 +105,7 @@ def dots(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
 
     def weave(u: Array, v: Array) -> Array:
         a, b = (u + v) / pitch, (u - v) / pitch  # a lattice turned by 45 degrees
-        distance = np.hypot(a - np.round(a), b - np.round(b)) * (pitch / np.sqrt(2))
+        distance = np.hypot(a - np.round(a), b - np.round(b)) * (pitch / math.sqrt(2))
         return _mix(base, accent, np.clip(radius - distance + 0.5, 0, 1))
 
     return weave
@@ -112,13 +113,15 @@ def dots(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
 
 def argyle(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
     width, height = rng.uniform(20, 34), rng.uniform(30, 48)
-    third = against(rng, accent, 0.2)
+    third = against(rng, accent, contrast=0.2)
 
     def weave(u: Array, v: Array) -> Array:
         a, b = u / width + v / height, u / width - v / height
         diamonds = np.clip((0.25 - np.abs(np.mod(a, 1) - 0.5)) * width * 0.7 + 0.5, 0, 1)
         diamonds = diamonds * np.clip((0.25 - np.abs(np.mod(b, 1) - 0.5)) * width * 0.7 + 0.5, 0, 1)
-        lines = np.maximum(_band((a + 0.5) * width * 0.7, width * 0.7, 1.1), _band((b + 0.5) * width * 0.7, width * 0.7, 1.1))
+        lines = np.maximum(
+            _band((a + 0.5) * width * 0.7, width * 0.7, 1.1), _band((b + 0.5) * width * 0.7, width * 0.7, 1.1)
+        )
         return _mix(_mix(base, accent, diamonds), third, 0.8 * lines)
 
     return weave
@@ -131,7 +134,7 @@ def knit(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
 
     def weave(u: Array, v: Array) -> Array:
         slant = np.abs(np.mod(u / stitch, 1) - 0.5) * stitch
-        relief = np.sin((v + slant * 1.3) * (2 * np.pi / (stitch * 0.8))) * 0.07 - 0.16 * (slant < stitch * 0.1)
+        relief = np.sin((v + slant * 1.3) * (2 * math.pi / (stitch * 0.8))) * 0.07 - 0.16 * (slant < stitch * 0.1)
         cloth = _mix(base, accent, _band(v, period, period * 0.3)) if bands else base
         return cloth * (1 + relief.astype(np.float32))[..., None]
 
@@ -144,22 +147,22 @@ def cable(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
 
     def weave(u: Array, v: Array) -> Array:
         x = (np.mod(u / pitch, 1) - 0.5) * 2
-        swing = np.sin(v * (2 * np.pi / turn)) * 0.28
+        swing = np.sin(v * (2 * math.pi / turn)) * 0.28
         strands = np.exp(-(((x - swing) / 0.2) ** 2)) + 0.8 * np.exp(-(((x + swing) / 0.2) ** 2))
-        ribs = 0.5 + 0.5 * np.cos(u * (2 * np.pi / (pitch / 5)))
+        ribs = 0.5 + 0.5 * np.cos(u * (2 * math.pi / (pitch / 5)))
         relief = np.where(np.abs(x) < 0.56, strands * 0.22 - 0.16, ribs * 0.14 - 0.12)
         return base * (1 + relief.astype(np.float32))[..., None]
 
     return weave
 
 
-def rib(base: Array, pitch: float = 3.6) -> Fabric:
+def rib(base: Array, *, pitch: float = 3.6) -> Fabric:
     """The stretchy edge of knitwear: fine furrows along the grain."""
-    return lambda u, v: base * (0.93 + 0.09 * np.cos(u * (2 * np.pi / pitch)))[..., None]
+    return lambda u, v: base * (0.93 + 0.09 * np.cos(u * (2 * math.pi / pitch)))[..., None]
 
 
 def corduroy(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
-    return rib(base, rng.uniform(3.2, 5.5))
+    return rib(base, pitch=rng.uniform(3.2, 5.5))
 
 
 def denim(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
@@ -168,9 +171,9 @@ def denim(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
     wear = rng.uniform(0, 0.3)
 
     def weave(u: Array, v: Array) -> Array:
-        twill = 0.03 * np.sin((u + v) * (2 * np.pi / 2.7)) + 0.03 * np.sin(v * 1.9 + 3 * np.sin(u * 0.37))
+        twill = 0.03 * np.sin((u + v) * (2 * math.pi / 2.7)) + 0.03 * np.sin(v * 1.9 + 3 * np.sin(u * 0.37))
         pale = wear * np.exp(-((u / 16) ** 2) - ((v - 70) / 70) ** 2)
-        return np.clip(_mix(dye, np.float32([0.82, 0.88, 0.94]), pale) * (1 + twill)[..., None], 0, 1)
+        return np.clip(_mix(dye, np.array([0.82, 0.88, 0.94], np.float32), pale) * (1 + twill)[..., None], 0, 1)
 
     return weave
 
@@ -181,13 +184,13 @@ def herringbone(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
 
     def weave(u: Array, v: Array) -> Array:
         zigzag = np.abs(np.mod(u / column, 2) - 1) * column
-        return _mix(base, yarn, 0.5 + 0.5 * np.sin((v + zigzag) * (2 * np.pi / pitch)))
+        return _mix(base, yarn, 0.5 + 0.5 * np.sin((v + zigzag) * (2 * math.pi / pitch)))
 
     return weave
 
 
-def _petals(x: float, y: float, radius: float, count: int, turn: float) -> list[tuple[float, float]]:
-    angle = np.linspace(0, 2 * np.pi, 12 * count, endpoint=False)
+def petals(x: float, y: float, radius: float, count: int, turn: float) -> list[tuple[float, float]]:
+    angle = np.linspace(0, 2 * math.pi, 12 * count, endpoint=False)
     reach = radius * (0.62 + 0.38 * np.cos(count * angle))
     return list(zip(x + reach * np.cos(angle + turn), y + reach * np.sin(angle + turn), strict=True))
 
@@ -204,14 +207,17 @@ def motifs(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
     scale = 6  # tile pixels per unit while drawing; halved twice for smooth edges
     pitch = int(rng.integers(32, 60))
     side, kind = pitch * scale, rng.integers(4)
-    inks = [tuple(int(255 * c) for c in ink) for ink in (accent, against(rng, base, 0.2), PALETTE[rng.integers(12, 24)])]
+    inks = [
+        tuple(int(255 * c) for c in ink)
+        for ink in (accent, against(rng, base, contrast=0.2), PALETTE[rng.integers(12, 24)])
+    ]
     tile = Image.new("RGB", (side, side), tuple(int(255 * c) for c in base))
     pen = ImageDraw.Draw(tile)
     cells = int(rng.integers(2, 5))
     step = side / cells
     for cell in range(cells * cells):
         x, y = (np.array(divmod(cell, cells)) + 0.5 + rng.uniform(-0.22, 0.22, 2)) * step
-        radius, turn, ink = step * rng.uniform(0.26, 0.5), rng.uniform(0, 2 * np.pi), inks[rng.integers(3)]
+        radius, turn, ink = step * rng.uniform(0.26, 0.5), rng.uniform(0, 2 * math.pi), inks[rng.integers(3)]
         for dx in [0, side if x < step else -side] if x < step or x > side - step else [0]:
             for dy in [0, side if y < step else -side] if y < step or y > side - step else [0]:
                 px, py = x + dx, y + dy
@@ -219,7 +225,7 @@ def motifs(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
                     for way in (-0.5, 0.6):
                         lx, ly = px + radius * 0.8 * np.cos(turn + way), py + radius * 0.8 * np.sin(turn + way)
                         pen.polygon(_leaf(lx, ly, radius * 0.5, turn + way), fill=inks[2])
-                    pen.polygon(_petals(px, py, radius * 0.8, 5, turn), fill=ink)
+                    pen.polygon(petals(px, py, radius * 0.8, 5, turn), fill=ink)
                     core = radius * 0.2
                     pen.ellipse((px - core, py - core, px + core, py + core), fill=inks[1])
                 elif kind == 1:
@@ -227,7 +233,7 @@ def motifs(rng: np.random.Generator, base: Array, accent: Array) -> Fabric:
                         lx, ly = px + radius * 0.5 * np.cos(turn + way), py + radius * 0.5 * np.sin(turn + way)
                         pen.polygon(_leaf(lx, ly, radius * 0.55, turn + way), fill=ink)
                 elif kind == 2:
-                    pen.polygon(_petals(px, py, radius * 0.7, 3 + cell % 3, turn), fill=ink)
+                    pen.polygon(petals(px, py, radius * 0.7, 3 + cell % 3, turn), fill=ink)
                 else:
                     pen.polygon(_leaf(px, py, radius * 0.8, turn), fill=ink)
     cloth = np.asarray(tile.reduce(3), np.float32) / 255

@@ -1,549 +1,25 @@
 """Garments drawn by code, like the sketches of a catalogue: the embedded dataset's pictures. NumPy and Pillow only.
 
-A garment is cut as a list of `Piece`s (outline, cloth, grain, folds, seams) in its own unit, a shoulder's breadth, with y
-down; `draw` fits them to the picture and paints them back to front. Everything follows from the generator passed in.
+`tailor` cuts a garment into pieces of cloth; `draw` fits them to the picture and paints them back to front, each with
+its folds, seams and shadow. Everything follows from the generator passed in.
 """
 
-import dataclasses
-import functools
 import io
+import math
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from dpconv_jax.data import fabrics
-from dpconv_jax.data.fabrics import Array, Fabric
+from dpconv_jax.data.fabrics import Array
+from dpconv_jax.data.tailor import GARMENTS, Piece, ripple
 
-T = TypeVar("T")
 CHUNK = 50  # pictures a process draws at a time
 UNITS = 256  # the picture's side in the units that patterns, lines and blurs are given in
 SHARP = 3  # outlines are drawn this much larger, then averaged
-
-
-@dataclasses.dataclass
-class Piece:
-    """One piece of cloth. Points are (n, 2); `grain` runs from its top centre to its bottom centre."""
-
-    outline: Array
-    fabric: Fabric
-    grain: Array  # (2, 2)
-    flare: tuple[float, float]  # half widths at the two ends of the grain; the pattern spreads with them
-    folds: str = "soft"  # "soft", "drape", "pleats", "crease", "quilt" or "none"
-    tone: float = 1.0  # below 1: an inside, in shadow
-    lift: float = 1.0  # strength of the shadow it casts on what lies below
-    seams: list[Array] = dataclasses.field(default_factory=list)
-    stitches: list[Array] = dataclasses.field(default_factory=list)
-    waves: Array | None = None  # (3, n) amplitude, frequency, phase of the drape, shared with the hem
-
-
-@functools.lru_cache(maxsize=64)
-def _spline_basis(steps: int) -> Array:
-    t = np.linspace(0, 1, steps, endpoint=False)[:, None]
-    return np.concatenate([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, -(t**2) + t**3], 1) / 2
-
-
-def curve(*points: tuple[float, float] | Array, steps: int = 8) -> Array:
-    """A smooth open curve (Catmull-Rom) through the points; (n, 2)."""
-    p = np.array(points, np.float64)
-    p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
-    windows = np.stack([p[:-3], p[1:-2], p[2:-1], p[3:]], 1)
-    return np.concatenate([(_spline_basis(steps) @ windows).reshape(-1, 2), p[-2:-1]])
-
-
-def mirrored(points: Array) -> Array:
-    """The left side of a right side, in the order that closes an outline."""
-    return points[::-1] * (-1, 1)
-
-
-def _disc(x: float, y: float, radius: float) -> Array:
-    angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1)
-
-
-def _ribbon(line: Array, width: float) -> Array:
-    """The outline of a band whose one edge is `line` and whose other lies `width` to its right."""
-    tangent = np.gradient(line, axis=0)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1) / (np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9)
-    return np.concatenate([line, (line + width * normal)[::-1]])
-
-
-# ---------------------------------------------------------------------------------------------------------------- cloth
-
-
-@dataclasses.dataclass(frozen=True)
-class Cloth:
-    """What one garment is made of."""
-
-    main: Fabric
-    base: Array
-    accent: Array
-    pattern: str
-
-    @property
-    def solid(self) -> Fabric:
-        return fabrics.plain(self.base)
-
-    @property
-    def trim(self) -> Fabric:
-        return fabrics.plain(self.accent)
-
-    @property
-    def ribbed(self) -> Fabric:
-        return fabrics.rib(self.base)
-
-
-def _cloth(rng: np.random.Generator, **weights: float) -> Cloth:
-    names = list(weights)
-    share = np.array([weights[name] for name in names])
-    pattern = names[rng.choice(len(names), p=share / share.sum())]
-    base = fabrics.colour(rng)
-    if pattern in ("knit", "cable", "corduroy") and fabrics.lightness(base) < 0.2:
-        base = base + 0.12  # black wool shows no stitches
-    accent = fabrics.against(rng, base)
-    if pattern == "denim":
-        base, accent = fabrics.INDIGO[1], np.array([0.78, 0.55, 0.3], np.float32)
-    return Cloth(fabrics.PATTERNS[pattern](rng, base, accent), base, accent, pattern)
-
-
-# --------------------------------------------------------------------------------------------------------------- bodice
-
-
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """Half widths and heights of an upper body."""
-
-    neck: float
-    shoulder: float
-    slope: float
-    armhole: float
-    chest: float
-    waist: float
-    waist_y: float
-    hem: float
-    length: float
-
-
-def _neckline(rng: np.random.Generator, cut: Cut, kind: str, depth: float) -> Array:
-    """From the left neck point to the right one."""
-    n, lean = cut.neck, rng.normal(0, 0.008)
-    if kind == "v":
-        half = curve((lean, depth), (n * 0.55, depth * 0.5), (n, 0))
-    elif kind == "square":
-        half = np.array([(0, depth), (n * 0.93, depth * 0.97), (n, 0)])
-    elif kind == "sweetheart":
-        half = np.concatenate([curve((0, depth), (n * 0.35, depth * 0.8), (n * 0.85, depth * 0.82)), [(n, 0)]])
-    else:
-        half = curve((lean, depth), (n * 0.5, depth * 0.9), (n * 0.9, depth * 0.45), (n, 0))
-    return np.concatenate([mirrored(half), half[1:]])
-
-
-def _side(cut: Cut) -> tuple[Array, Array]:
-    """The right armhole and the right side seam."""
-    tip = (cut.shoulder, cut.slope)
-    inner = min(cut.shoulder, cut.chest) - 0.05
-    armhole = curve(tip, (inner, cut.slope + 0.55 * (cut.armhole - cut.slope)), (cut.chest, cut.armhole))
-    side = curve((cut.chest, cut.armhole), (cut.waist, cut.waist_y), (cut.hem, cut.length))
-    return armhole, side
-
-
-def _bodice(rng: np.random.Generator, cut: Cut, neckline: Array, cloth: Fabric, **piece: object) -> Piece:
-    armhole, side = _side(cut)
-    hem = curve((cut.hem, cut.length), (0, cut.length + 0.03 + rng.normal(0, 0.01)), (-cut.hem, cut.length))
-    outline = np.concatenate([neckline, armhole, side, hem, mirrored(side), mirrored(armhole)])
-    grain = np.array([(0, 0), (0, cut.length)], float)
-    return Piece(outline, cloth, grain, (cut.chest, cut.hem), **piece)
-
-
-def _back_neck(cut: Cut, neckline: Array, cloth: Fabric) -> Piece:
-    """The inside of the back, seen through the neck."""
-    top = curve((cut.neck, -0.01), (0, 0.055), (-cut.neck, -0.01))
-    return Piece(
-        np.concatenate([neckline, top]), cloth, np.array([(0.0, 0.0), (0.0, 1.0)]), (1, 1), "none", 0.62, 0.0,
-        seams=[top + (0, 0.045)],
-    )  # fmt: skip
-
-
-def _sleeves(
-    rng: np.random.Generator, cut: Cut, cloth: Fabric, length: float, cuff: float, *, ribbed: Fabric | None = None
-) -> list[Piece]:
-    """Both sleeves, each with its cuff; `length` is measured from the armhole, `cuff` is the opening."""
-    pieces = []
-    spread, bend = rng.uniform(0.16, 0.55), rng.uniform(-0.05, 0.12)
-    shoulder, pit = np.array([cut.shoulder, cut.slope]), np.array([cut.chest, cut.armhole])
-    for side in (1, -1):
-        angle, reach = spread + rng.normal(0, 0.035), length * (1 + rng.normal(0, 0.015))
-        along, across = np.array([np.sin(angle), np.cos(angle)]), np.array([np.cos(angle), -np.sin(angle)])
-        root = (shoulder + pit) / 2
-        end, elbow = root + along * reach, root + along * reach * 0.5 + across * bend * reach
-        upper = np.linalg.norm(shoulder - pit) / 2
-        middle = 0.55 * upper + 0.25 * cuff
-        outer = curve(shoulder, root * 0.72 + elbow * 0.28 + across * upper * 0.92, elbow + across * middle, end + across * cuff / 2)
-        inner = curve(end - across * cuff / 2, elbow - across * middle, pit)
-        edge = curve(outer[-1], end + along * 0.025, inner[0])
-        under = np.array([(cut.chest - 0.2, cut.armhole - 0.02), (cut.shoulder - 0.16, cut.slope + 0.03)])  # the body
-        flip = np.array([side, 1])
-        hem = [curve(outer[-1] - along * 0.05, end - along * 0.025, inner[0] - along * 0.05) * flip]
-        grain = np.stack([root, end]) * flip
-        pieces.append(
-            Piece(np.concatenate([outer, edge, inner, under]) * flip, cloth, grain, (upper, cuff / 2), "sleeve", 0.97, 0.6,
-                  stitches=[] if ribbed else hem)
-        )  # fmt: skip
-        if ribbed:
-            depth = 0.11
-            band = np.concatenate([edge, [inner[0] - along * depth, outer[-1] - along * depth]])
-            pieces.append(Piece(band * flip, ribbed, grain, (cuff / 2, cuff / 2), "none", 0.95, 0.3))
-    return pieces
-
-
-def _buttons(xs: list[float], ys: Array, radius: float, colour: Array) -> list[Piece]:
-    grain = np.array([(0.0, 0.0), (0.0, 1.0)])
-    return [Piece(_disc(x, y, radius), fabrics.plain(colour), grain, (1, 1), "none", 1.0, 0.8) for y in ys for x in xs]
-
-
-def _shirt_collar(rng: np.random.Generator, cut: Cut, depth: float, cloth: Fabric) -> list[Piece]:
-    n, point = cut.neck, rng.uniform(0.12, 0.2)
-    back = np.concatenate([curve((-n, 0), (0, -0.1), (n, 0)), curve((n, 0.03), (0, 0.035), (-n, 0.03))])
-    pieces = [Piece(back, cloth, np.array([(0.0, 0.0), (0.0, 1.0)]), (1, 1), "none", 0.8, 0.0)]
-    for side in (1, -1):
-        sway = rng.normal(0, 0.012)
-        leaf = np.concatenate(
-            [curve((0.008, depth), (n * 0.66, depth * 0.42), (n - 0.015, -0.045)), curve((n + 0.03, -0.01), (n + 0.055, 0.06)),
-             curve((n * 0.72 + sway, depth + point), (0.008, depth))]
-        )  # fmt: skip
-        stitch = leaf[-12:] * 0.97 + leaf.mean(0) * 0.03
-        grain = np.array([(0.0, 0.0), (0.5, 1.0)])
-        flip = np.array([side, 1])
-        pieces.append(Piece(leaf * flip, cloth, grain * flip, (1, 1), "none", 1.03, 1.0, stitches=[stitch * flip]))
-    return pieces
-
-
-def _pocket(x: float, y: float, width: float, height: float, cloth: Fabric, *, flap: bool = False) -> Piece:
-    w = width / 2
-    point = 0.0 if flap else height * 0.16
-    outline = np.array([(x - w, y), (x + w, y), (x + w, y + height - point), (x, y + height), (x - w, y + height - point)])
-    inset = (outline - (x, y + height / 2)) * 0.86 + (x, y + height / 2)
-    return Piece(outline, cloth, np.array([(0.0, 0.0), (0.0, 1.0)]), (1, 1), "none", 1.0, 0.5, stitches=[inset[[1, 2, 3, 4, 0]]])
-
-
-# -------------------------------------------------------------------------------------------------------------- garments
-
-
-def top(rng: np.random.Generator) -> list[Piece]:
-    """T-shirts, tank tops, shirts, jumpers and sweatshirts."""
-    style = rng.choice(["tee", "tank", "shirt", "jumper", "hoodie"], p=[0.3, 0.14, 0.24, 0.22, 0.1])
-    loose = rng.uniform(0, 0.08)
-    cut = Cut(
-        neck=rng.uniform(0.17, 0.23), shoulder=rng.uniform(0.43, 0.49) + loose / 2, slope=rng.uniform(0.09, 0.15),
-        armhole=rng.uniform(0.46, 0.55), chest=rng.uniform(0.44, 0.5) + loose, waist=rng.uniform(0.4, 0.49) + loose,
-        waist_y=0.9, hem=rng.uniform(0.43, 0.5) + loose, length=rng.uniform(1.15, 1.45),
-    )  # fmt: skip
-    if style == "tank":
-        cut = dataclasses.replace(cut, shoulder=cut.neck + rng.uniform(0.06, 0.14), slope=0.03, armhole=0.55)
-        cloth = _cloth(rng, plain=3, stripes=2, dots=1, motifs=2, knit=1)
-        line = _neckline(rng, cut, rng.choice(["round", "v", "square"]), rng.uniform(0.25, 0.42))
-        armhole, _ = _side(cut)
-        edges = [_ribbon(line, 0.03)[: len(line) - 1 : -1], armhole - (0.025, 0), (armhole - (0.025, 0)) * (-1, 1)]
-        body = _bodice(rng, cut, line, cloth.main, stitches=[*edges, _hemline(cut)])
-        return [_back_neck(cut, line, cloth.solid), body]
-    if style == "tee":
-        cloth = _cloth(rng, plain=3, stripes=3, dots=1, motifs=2, argyle=0.3, windowpane=0.5)
-        line = _neckline(rng, cut, rng.choice(["round", "v"], p=[0.7, 0.3]), rng.uniform(0.13, 0.28))
-        sleeves = _sleeves(rng, cut, _or(rng, cloth.main, cloth.trim, 0.15), rng.uniform(0.22, 0.5), rng.uniform(0.3, 0.38))
-        neckband = Piece(_ribbon(line, 0.045), _or(rng, cloth.ribbed, cloth.trim, 0.25), _UPRIGHT, (1, 1), "none", 0.98, 0.2)
-        pieces = [_back_neck(cut, line, cloth.solid), *sleeves, _bodice(rng, cut, line, cloth.main, stitches=[_hemline(cut)]), neckband]
-        if cloth.pattern == "plain" and rng.random() < 0.6:
-            pieces += _emblem(rng, cloth)
-        elif rng.random() < 0.3:
-            pieces.append(_pocket(0.2, 0.42, 0.17, 0.19, cloth.main))
-        return pieces
-    if style == "shirt":
-        cloth = _cloth(rng, plain=3, stripes=2.5, gingham=2, tartan=2, windowpane=1, dots=1, motifs=1, denim=0.8)
-        depth = rng.uniform(0.16, 0.24)
-        line = _neckline(rng, cut, "v", depth)
-        cuffs = fabrics.plain(cloth.base) if cloth.pattern == "denim" else cloth.main
-        sleeves = _sleeves(rng, cut, cloth.main, *((0.85, 0.19) if rng.random() < 0.7 else (0.34, 0.33)), ribbed=cuffs)
-        curved = rng.uniform(0.0, 0.1)
-        body = _bodice(rng, dataclasses.replace(cut, length=cut.length - curved), line, cloth.main)
-        body.outline[:, 1] += curved * np.cos(np.clip(body.outline[:, 0] / cut.hem, -1, 1) * np.pi / 2) * (body.outline[:, 1] > cut.length * 0.9)
-        body.seams = [np.array([(0.045, depth + 0.03), (0.045, cut.length - 0.01)])]
-        body.stitches = [np.array([(x, depth + 0.03), (x, cut.length - 0.01)]) for x in (-0.04, 0.03)]
-        body.seams += [np.array([(s * cut.neck * 0.95, 0.05), (s * cut.shoulder, cut.slope + 0.06)]) for s in (1, -1)]
-        button = _or(rng, np.float32([0.93, 0.92, 0.88]), cloth.accent, 0.4)
-        pieces = [_back_neck(cut, line, cloth.solid), *sleeves, body, *_shirt_collar(rng, cut, depth, cloth.main)]
-        pieces += _buttons([0.0], np.arange(depth + 0.1, cut.length - 0.08, 0.185), 0.016, button)
-        return [*pieces, _pocket(0.24, 0.42, 0.19, 0.21, cloth.main)] if rng.random() < 0.5 else pieces
-    cloth = _cloth(rng, knit=4, cable=3, stripes=1, argyle=1.2, plain=0.5) if style == "jumper" else _cloth(rng, plain=3, stripes=0.5, knit=0.5)
-    line = _neckline(rng, cut, rng.choice(["round", "v"], p=[0.75, 0.25]), rng.uniform(0.12, 0.22))
-    sleeves = _sleeves(rng, cut, cloth.main, rng.uniform(0.78, 0.92), rng.uniform(0.17, 0.22), ribbed=cloth.ribbed)
-    body = _bodice(rng, cut, line, cloth.main)
-    band_y = cut.length - 0.11
-    edge = cut.hem + (cut.waist - cut.hem) * 0.11 / (cut.length - cut.waist_y)
-    band = np.concatenate([curve((-edge, band_y), (0, band_y + 0.03), (edge, band_y)), curve((cut.hem - 0.02, cut.length + 0.02), (0, cut.length + 0.05), (0.02 - cut.hem, cut.length + 0.02))])
-    pieces = [_back_neck(cut, line, cloth.solid), *sleeves, body, Piece(band, cloth.ribbed, _UPRIGHT, (1, 1), "none", 0.97, 0.2)]
-    if style == "jumper":
-        pieces.append(Piece(_ribbon(line, 0.065), cloth.ribbed, _UPRIGHT, (1, 1), "none", 1.0, 0.4))
-        return pieces
-    hood = [curve((-cut.neck - 0.1, 0.1), (-cut.neck - 0.07, -0.12), (0, -0.27), (cut.neck + 0.07, -0.12), (cut.neck + 0.1, 0.1)), curve((cut.neck * 0.6, 0.2), (0, 0.3), (-cut.neck * 0.6, 0.2))]
-    opening = np.concatenate([curve((-cut.neck * 0.8, 0.0), (0, -0.15), (cut.neck * 0.8, 0.0)), curve((cut.neck * 0.45, 0.15), (0, 0.25), (-cut.neck * 0.45, 0.15))])
-    pouch = np.concatenate([curve((-0.17, 0.82), (0.17, 0.82)), curve((0.3, 1.02), (0.3, band_y - 0.01)), curve((-0.3, band_y - 0.01), (-0.3, 1.02))])
-    pieces += [Piece(np.concatenate(hood), cloth.main, _UPRIGHT, (1, 1), "none", 1.0, 1.0),
-               Piece(opening, cloth.solid, _UPRIGHT, (1, 1), "none", 0.55, 0.0),
-               Piece(pouch, cloth.main, _UPRIGHT, (1, 1), "none", 1.0, 0.5, stitches=[pouch * 0.96 + pouch.mean(0) * 0.04])]  # fmt: skip
-    for side in (1, -1):
-        cord = curve((side * 0.09, 0.24), (side * 0.1, 0.4), (side * 0.08, 0.52 + rng.normal(0, 0.03)))
-        pieces.append(Piece(_ribbon(cord, 0.018), cloth.trim, _UPRIGHT, (1, 1), "none", 1.0, 0.8))
-    return pieces
-
-
-_UPRIGHT = np.array([(0.0, 0.0), (0.0, 1.0)])
-
-
-def _or(rng: np.random.Generator, usual: T, other: T, chance: float) -> T:
-    return other if rng.random() < chance else usual
-
-
-def _hemline(cut: Cut, rise: float = 0.05) -> Array:
-    return curve((-cut.hem, cut.length - rise), (0, cut.length + 0.03 - rise), (cut.hem, cut.length - rise))
-
-
-def _emblem(rng: np.random.Generator, cloth: Cloth) -> list[Piece]:
-    """A printed badge on the chest."""
-    x, y, size = rng.normal(0, 0.01), rng.uniform(0.46, 0.56), rng.uniform(0.12, 0.2)
-    other = fabrics.plain(fabrics.against(rng, cloth.base, 0.15))
-    kind = rng.integers(3)
-    flat = functools.partial(Piece, grain=_UPRIGHT, flare=(1, 1), folds="none", lift=0.0)
-    if kind == 0:  # sun over waves
-        ridges = [curve((x - size, y + k), (x - size / 3, y + k - 0.03), (x + size / 3, y + k + 0.03), (x + size, y + k)) for k in (0.06, 0.13)]
-        return [flat(_disc(x, y - 0.02, size * 0.7), cloth.trim), *(flat(_ribbon(r, 0.035), other) for r in ridges)]
-    if kind == 1:  # flower
-        petals = np.array(fabrics._petals(x, y, size, int(rng.integers(5, 8)), rng.uniform(0, 6)))
-        return [flat(petals, cloth.trim), flat(_disc(x, y, size * 0.25), other)]
-    return [
-        flat(np.array([(x - w, y + dy), (x + w, y + dy), (x + w, y + dy + 0.05), (x - w, y + dy + 0.05)]), ink)
-        for w, dy, ink in zip(size * rng.uniform(0.7, 1.3, 3), (-0.1, -0.01, 0.08), (cloth.trim, other, cloth.trim), strict=True)
-    ]
-
-
-def _waves(rng: np.random.Generator, rich: float) -> Array:
-    count = 4
-    return np.stack([rng.uniform(0.4, 1, count) * rich, rng.uniform(0.7, 1.3, count) * (1.0, 1.7, 2.6, 3.9), rng.uniform(0, 6.28, count)])
-
-
-def _ripple(waves: Array, s: Array) -> Array:
-    """The folds' relief at the place s in [-1, 1] across a draped skirt, about [-1, 1]."""
-    return sum(a * np.cos(np.pi * f * s + p) for a, f, p in waves.T) / 1.6
-
-
-def _skirt(
-    rng: np.random.Generator, cloth: Fabric, y: float, length: float, waist: float, hip: float, hem: float, folds: str
-) -> Piece:
-    """A skirt hanging from height `y`; half widths."""
-    waves = _waves(rng, float(np.clip((hem - waist) * 1.6, 0.15, 1)))
-    bottom = y + length
-    side = curve((waist, y), (hip, y + min(0.32, length * 0.4)), (hem, bottom)) if hip else curve((waist, y), (hem, bottom))
-    s = np.linspace(1, -1, 60)
-    scallop = 0.035 * _ripple(waves, s) if folds == "drape" else 0.012 * (np.mod(s * 8, 1) < 0.5) * (folds == "pleats")
-    edge = np.stack([s * hem, bottom + 0.06 * hem / 0.6 * (1 - s**2) + scallop], 1)
-    left = mirrored(side) + (rng.normal(0, 0.01), 0)
-    outline = np.concatenate([curve((-waist, y), (0, y + 0.02), (waist, y)), side, edge, left])
-    stitch = [] if folds == "pleats" else [edge - (0, 0.045)]
-    return Piece(outline, cloth, np.array([(0, y), (0, bottom)]), (waist, hem), folds, waves=waves, stitches=stitch)
-
-
-def dress(rng: np.random.Generator) -> list[Piece]:
-    """Sundresses, shift dresses, A-lines and gowns."""
-    cloth = _cloth(rng, plain=2.5, motifs=4, dots=2, stripes=1.5, gingham=1.5, tartan=0.7, knit=0.4, denim=0.4)
-    bare = rng.random() < 0.45
-    waist_y, waist = rng.uniform(0.72, 0.9), rng.uniform(0.31, 0.37)
-    cut = Cut(
-        neck=rng.uniform(0.18, 0.25), shoulder=rng.uniform(0.4, 0.45), slope=rng.uniform(0.08, 0.12), armhole=rng.uniform(0.42, 0.48),
-        chest=rng.uniform(0.38, 0.42), waist=waist + 0.01, waist_y=waist_y * 0.92, hem=waist, length=waist_y,
-    )  # fmt: skip
-    if bare:
-        cut = dataclasses.replace(cut, shoulder=cut.neck + rng.uniform(0.035, 0.12), slope=0.02)
-    kind = rng.choice(["round", "v", "square", "sweetheart"] if bare else ["round", "v", "square"])
-    line = _neckline(rng, cut, kind, rng.uniform(0.2, 0.42) if bare else rng.uniform(0.12, 0.34))
-    folds = rng.choice(["drape", "pleats", "soft"], p=[0.6, 0.2, 0.2])
-    hem = rng.uniform(0.36, 0.46) if folds == "soft" else rng.uniform(0.5, 0.95)
-    skirt = _skirt(rng, cloth.main, waist_y - 0.02, rng.uniform(0.8, 1.7), waist, 0.42 if folds == "soft" else 0.0, hem, folds)
-    pieces = [_back_neck(cut, line, cloth.solid), skirt]
-    if not bare:
-        puff = rng.random() < 0.3
-        length = rng.uniform(0.2, 0.32) if puff else rng.choice([0.25, 0.45, 0.85])
-        pieces += _sleeves(rng, cut, cloth.main, length, 0.3 if length < 0.6 else 0.2, ribbed=cloth.ribbed if puff else None)
-    darts = [curve((s * 0.2, cut.length), (s * 0.19, cut.length - 0.15), (s * 0.21, cut.length - 0.3)) for s in (1, -1)]
-    pieces.append(_bodice(rng, cut, line, cloth.main, seams=darts, stitches=[_ribbon(line, 0.028)[: len(line) - 1 : -1]]))
-    finish = rng.random()
-    if finish < 0.4:
-        belt = np.concatenate([curve((-waist - 0.01, waist_y - 0.06), (0, waist_y - 0.035), (waist + 0.01, waist_y - 0.06)), curve((waist + 0.01, waist_y + 0.03), (0, waist_y + 0.055), (-waist - 0.01, waist_y + 0.03))])
-        pieces.append(Piece(belt, _or(rng, cloth.trim, cloth.solid, 0.4), _UPRIGHT, (1, 1), "none", 0.95, 0.8))
-    elif finish < 0.6:
-        pieces += _buttons([0.0], np.arange(line[:, 1].max() + 0.06, waist_y - 0.03, 0.1), 0.016, cloth.accent)
-    elif finish < 0.75 and folds == "drape":
-        tier = waist_y + rng.uniform(0.35, 0.6)
-        share = (tier - waist_y) / (skirt.grain[1, 1] - waist_y)
-        half = waist + (hem - waist) * share
-        skirt.seams.append(curve((-half, tier), (0, tier + 0.06), (half, tier)))
-    return pieces
-
-
-def trousers(rng: np.random.Generator) -> list[Piece]:
-    """Jeans, pressed trousers, joggers, wide legs and shorts."""
-    cloth = _cloth(rng, denim=3.5, plain=3, corduroy=1.5, herringbone=1, tartan=0.6, windowpane=0.6, stripes=0.5, motifs=0.3)
-    short = rng.random() < 0.22
-    length = rng.uniform(0.95, 1.25) if short else rng.uniform(1.95, 2.25)
-    waist, hip, rise = rng.uniform(0.31, 0.36), rng.uniform(0.4, 0.45), rng.uniform(0.58, 0.7)
-    stance = rng.uniform(0.02, 0.16) * (length - rise)
-    knee, hem = (0.4, rng.uniform(0.36, 0.44)) if short else (rng.uniform(0.26, 0.36), rng.choice([0.18, 0.24, 0.3, 0.42]))
-    knee = max(knee, 0.6 * hem + 0.12)
-    jogger = not short and cloth.pattern == "plain" and rng.random() < 0.35
-    crease = not jogger and cloth.pattern in ("plain", "herringbone", "windowpane", "stripes", "tartan")
-    back = np.concatenate([curve((-waist, 0.0), (0, -0.025), (waist, 0.0)), curve((waist, 0.03), (0, 0.09), (-waist, 0.03))])
-    pieces = [Piece(back, cloth.solid, _UPRIGHT, (1, 1), "none", 0.55, 0.0)]
-    stitching = 0.02
-    for side in (-1, 1):
-        sway = rng.normal(0, 0.02)
-        inner_hem = np.array([0.02 + stance + sway, length + rng.normal(0, 0.01)])
-        outer_hem = inner_hem + (hem, -0.02)
-        knee_y = (rise + length) / 2 - 0.05
-        inner_knee = np.array([0.01 + stance * 0.5 + sway / 2 - 0.15 * (knee - 0.3), knee_y])
-        outer = curve((waist, 0.05), (hip, 0.38), (hip + 0.012, rise), inner_knee + (knee, 0), outer_hem)
-        cuff = curve(outer_hem, (inner_hem + outer_hem) / 2 + (0, 0.03), inner_hem)
-        inner = curve(inner_hem, inner_knee, (0.004, rise + 0.02))
-        flip = np.array([side, 1])
-        outline = np.concatenate([curve((-0.015, 0.1), (waist * 0.5, 0.085), (waist, 0.05)), outer, cuff, inner, curve((0, rise), (-0.015, 0.12))]) * flip
-        grain = np.array([(hip * 0.52, 0.05), (inner_hem + outer_hem) / 2]) * flip
-        hems = [(cuff - (0, 0.05)) * flip]
-        pocket = curve((waist * 0.62, 0.09), (waist * 0.72, 0.26), (hip - 0.01, 0.33)) if cloth.pattern == "denim" else np.array([(waist * 0.75, 0.1), (hip - 0.03, 0.42)])
-        stitches = [(pocket + (-0.014, 0.014)) * flip, *([] if jogger else hems), (outer[8:] - (0.03, 0)) * flip * (1, 1)]
-        leg = Piece(outline, cloth.main, grain, (hip * 0.52, hem / 2), "crease" if crease else "leg", 0.96 if side < 0 else 1.0, 0.5,
-                    seams=[pocket * flip], stitches=stitches if cloth.pattern == "denim" else stitches[:2])  # fmt: skip
-        pieces.append(leg)
-        if jogger:
-            edge = np.concatenate([cuff, [inner_hem - (-0.01, 0.12), outer_hem - (0.01, 0.11)]]) * flip
-            pieces.append(Piece(edge, cloth.ribbed, grain, (1, 1), "none", 0.95, 0.3))
-    fly = curve((0.1, 0.12), (0.1, rise * 0.6), (0.01, rise * 0.86))
-    pieces[-2 if jogger else -1].stitches += [fly, fly + (stitching, 0)] if not jogger else []
-    band = np.concatenate([curve((-waist, 0.0), (0, 0.055), (waist, 0.0)), curve((waist + 0.006, 0.085), (0, 0.14), (-waist - 0.006, 0.085))])
-    pieces.append(Piece(band, cloth.ribbed if jogger else cloth.main, _UPRIGHT, (1, 1), "none", 1.03, 0.4, stitches=[] if jogger else [band[:17] + (0, 0.015), band[17:] - (0, 0.013)]))
-    if jogger:
-        for side in (1, -1):
-            cord = curve((side * 0.03, 0.1), (side * 0.06, 0.24), (side * 0.045, 0.36 + rng.normal(0, 0.03)))
-            pieces.append(Piece(_ribbon(cord, 0.016), cloth.trim, _UPRIGHT, (1, 1), "none", 1.0, 0.8))
-        return pieces
-    for x in (-0.62, 0.62, -0.3, 0.3):
-        loop = np.array([(-0.014, 0.0), (0.014, 0.0), (0.014, 0.12), (-0.014, 0.12)]) + (x * waist, 0.045 * (1 - x * x) - 0.005)
-        pieces.append(Piece(loop, cloth.main, _UPRIGHT, (1, 1), "none", 1.05, 0.8))
-    metal = np.float32([0.72, 0.6, 0.42]) if cloth.pattern == "denim" else cloth.base * 0.7 + 0.1
-    return pieces + _buttons([0.03], np.array([0.098]), 0.02, metal)
-
-
-def skirt(rng: np.random.Generator) -> list[Piece]:
-    """Pencil, A-line, pleated and circle skirts."""
-    cloth = _cloth(rng, plain=3, tartan=2, motifs=2, dots=1, stripes=1, denim=1, herringbone=1, gingham=1, corduroy=0.7, windowpane=0.5)
-    folds = rng.choice(["drape", "pleats", "soft"], p=[0.45, 0.3, 0.25])
-    waist, length = rng.uniform(0.3, 0.36), rng.uniform(0.7, 1.45)
-    hem = rng.uniform(0.36, 0.48) if folds == "soft" else rng.uniform(0.55, 0.95)
-    body = _skirt(rng, cloth.main, 0.06, length, waist, 0.44 if folds == "soft" else 0.0, hem, folds)
-    back = np.concatenate([curve((-waist, 0.0), (0, -0.03), (waist, 0.0)), curve((waist, 0.03), (0, 0.08), (-waist, 0.03))])
-    band = np.concatenate([curve((-waist, 0.0), (0, 0.045), (waist, 0.0)), curve((waist + 0.01, 0.09), (0, 0.135), (-waist - 0.01, 0.09))])
-    waistband = Piece(band, _or(rng, cloth.main, cloth.trim, 0.2), _UPRIGHT, (1, 1), "none", 0.98, 0.6, stitches=[band[17:] - (0, 0.013)])
-    pieces = [Piece(back, cloth.solid, _UPRIGHT, (1, 1), "none", 0.55, 0.0), body, waistband]
-    if folds == "soft":
-        body.seams += [curve((s * waist * 0.5, 0.11), (s * waist * 0.56, 0.2), (s * waist * 0.55, 0.3)) for s in (1, -1)]
-        if rng.random() < 0.5:
-            pieces += _buttons([0.0], np.arange(0.2, length, 0.15), 0.02, cloth.accent)
-            body.seams.append(np.array([(0.06, 0.12), (0.06, length + 0.1)]))
-        elif rng.random() < 0.6:
-            pieces += [_pocket(s * 0.21, 0.3, 0.2, 0.22, cloth.main) for s in (1, -1)]
-    return pieces
-
-
-def coat(rng: np.random.Generator) -> list[Piece]:
-    """Blazers, overcoats, trench coats, cardigans and quilted jackets."""
-    style = rng.choice(["tailored", "trench", "cardigan", "quilted"], p=[0.42, 0.2, 0.2, 0.18])
-    long = style == "trench" or (style == "tailored" and rng.random() < 0.6)
-    length = rng.uniform(1.75, 2.15) if long else rng.uniform(1.15, 1.4)
-    cut = Cut(
-        neck=rng.uniform(0.17, 0.21), shoulder=rng.uniform(0.48, 0.53), slope=rng.uniform(0.1, 0.14), armhole=rng.uniform(0.54, 0.6),
-        chest=rng.uniform(0.49, 0.54), waist=rng.uniform(0.44, 0.52), waist_y=0.95, hem=rng.uniform(0.52, 0.66) if long else rng.uniform(0.48, 0.54),
-        length=length,
-    )  # fmt: skip
-    if style == "trench":
-        cloth = _cloth(rng, plain=1)
-    elif style == "cardigan":
-        cloth = _cloth(rng, knit=3, cable=2, stripes=0.6, argyle=0.6)
-    elif style == "quilted":
-        cloth = _cloth(rng, plain=3, denim=0.4)
-    else:
-        cloth = _cloth(rng, plain=2.5, herringbone=2.5, windowpane=1.2, tartan=1.2, corduroy=0.6, stripes=0.4)
-    depth = {"tailored": rng.uniform(0.5, 0.8), "trench": rng.uniform(0.4, 0.6), "cardigan": rng.uniform(0.4, 0.7), "quilted": 0.1}[style]
-    line = _neckline(rng, cut, "round" if style == "quilted" else "v", depth)
-    fold = "quilt" if style == "quilted" else "soft"
-    lap = {"tailored": rng.choice([0.04, 0.13]), "trench": 0.15, "cardigan": 0.03, "quilted": 0.0}[style]
-    sleeves = _sleeves(rng, cut, cloth.main, rng.uniform(0.85, 0.95), rng.uniform(0.2, 0.25), ribbed=cloth.ribbed if style in ("cardigan", "quilted") else None)
-    if style == "quilted":
-        for sleeve in sleeves[::2]:
-            sleeve.folds = "quilt"
-    body = _bodice(rng, cut, line, cloth.main, folds=fold)
-    body.seams = [curve((0.0, depth + 0.01), (lap, depth + 0.08), (lap + 0.005, cut.length + 0.025)), *([] if style == "quilted" else [np.array([(0.0, cut.length - (0.35 if long else 0.05)), (0.005, cut.length + 0.03)])])]
-    lining = fabrics.plain(cloth.accent if rng.random() < 0.6 else cloth.base)
-    pieces = [_back_neck(cut, line, lining), *sleeves, body]
-    button = _or(rng, cloth.base * 0.45 + 0.08, cloth.accent, 0.35)
-    if style == "quilted":
-        collar = np.concatenate([curve((-cut.neck - 0.03, 0.08), (-cut.neck, -0.08), (0, -0.13), (cut.neck, -0.08), (cut.neck + 0.03, 0.08)), curve((cut.neck * 0.6, 0.12), (0, 0.15), (-cut.neck * 0.6, 0.12))])
-        zip_line = Piece(_ribbon(curve((0.012, -0.02), (0.012, cut.length + 0.02)), 0.024), cloth.trim, _UPRIGHT, (1, 1), "none", 0.9, 0.2)
-        return [*pieces, Piece(collar, cloth.main, _UPRIGHT, (1, 1), "none", 1.0, 0.8), zip_line]
-    if style == "cardigan":
-        front = np.concatenate([line[len(line) // 2 :][::-1], np.linspace((0.03, depth + 0.02), (0.03, cut.length + 0.03), 12)])
-        pieces += [Piece(_ribbon(line[: len(line) // 2 + 1], 0.07), cloth.ribbed, _UPRIGHT, (1, 1), "none", 0.97, 0.4),
-                   Piece(_ribbon(front, -0.0 + 0.07), cloth.ribbed, _UPRIGHT, (1, 1), "none", 1.0, 0.5)]  # fmt: skip
-        pieces += _buttons([0.0], np.arange(depth + 0.06, cut.length - 0.04, 0.16), 0.022, button)
-        return pieces
-    first, last = depth + 0.07, cut.length - (0.75 if long else 0.3)
-    rows = np.linspace(first, max(last, first + 0.16), 4 if long else 2)
-    columns = [0.0] if lap < 0.1 else [-lap + 0.04, lap - 0.04]
-    if style == "tailored":
-        pieces += [_pocket(s * 0.31, rng.uniform(0.93, 0.95), 0.22, 0.075, cloth.main, flap=True) for s in (1, -1)]
-    else:
-        for s in (1, -1):
-            slant = np.array([(0.27, 1.22), (0.31, 1.21), (0.36, 1.45), (0.32, 1.46)]) * (s, 1)
-            pieces.append(Piece(slant, cloth.main, _UPRIGHT, (1, 1), "none", 1.05, 0.7))
-    pieces += _buttons(columns, rows, 0.024, button)
-    if style == "trench" or (long and rng.random() < 0.25):
-        half = cut.waist + 0.008
-        belt = np.concatenate([curve((-half, 0.92), (0, 0.95), (half, 0.92)), curve((half, 1.01), (0, 1.04), (-half, 1.01))])
-        pieces.append(Piece(belt, cloth.main, np.array([(0.0, 0.0), (1.0, 0.0)]), (1, 1), "none", 1.0, 1.0, stitches=[belt[:17] + (0, 0.014), belt[17:] - (0, 0.014)]))
-        buckle = np.array([(-0.06, 0.92), (0.06, 0.92), (0.06, 1.07), (-0.06, 1.07)])
-        pieces.append(Piece(buckle, fabrics.plain(button), _UPRIGHT, (1, 1), "none", 1.0, 1.0))
-        pieces.append(Piece(buckle * (0.55, 1) * (1, 0.62) + (0, 0.378), cloth.main, _UPRIGHT, (1, 1), "none", 0.9, 0.0))
-    n, wide = cut.neck, rng.uniform(0.16, 0.24)
-    notch = rng.uniform(0.22, 0.3)
-    for side in (-1, 1):
-        flip = np.array([side, 1]) * (1 + rng.normal(0, 0.015))
-        lapel = np.concatenate([curve((lap * 0.3, depth + 0.02), (n * 0.62, depth * 0.45), (n * 0.98, 0.03)), [(n + 0.07, notch - 0.05), (n + wide, notch - 0.01)], curve((n + wide - 0.01, notch + 0.03), (n + wide * 0.45, notch + 0.6 * (depth - notch)), (lap * 0.3, depth + 0.02))])
-        collar = np.concatenate([curve((n * 0.9, 0.1), (n * 0.97, -0.05)), curve((n + 0.05, -0.03), (n + 0.1, 0.06), (n + wide * 0.85, notch - 0.07)), curve((n + 0.08, notch - 0.045), (n * 0.9, 0.1))])
-        slant = np.array([(0.0, 0.0), (-0.45, 1.0)]) * flip
-        pieces += [Piece(lapel * flip, cloth.main, slant, (1, 1), "none", 1.03, 1.0, stitches=[lapel[-15:] * 0.96 * flip + lapel.mean(0) * 0.04 * flip]),
-                   Piece(collar * flip, cloth.main, slant, (1, 1), "none", 1.0, 0.8)]  # fmt: skip
-    back = np.concatenate([curve((-n - 0.03, -0.035), (0, -0.1), (n + 0.03, -0.035)), curve((n * 0.94, 0.03), (0, 0.04), (-n * 0.94, 0.03))])
-    pieces.insert(1, Piece(back, cloth.main, _UPRIGHT, (1, 1), "none", 0.8, 0.0))
-    return pieces
-
-
-GARMENTS: dict[str, Callable[[np.random.Generator], list[Piece]]] = {
-    "top": top,
-    "dress": dress,
-    "trousers": trousers,
-    "skirt": skirt,
-    "coat": coat,
-}
-
-# ------------------------------------------------------------------------------------------------------------- painting
 
 
 def _blurred(mask: Array, radius: float) -> Array:
@@ -557,22 +33,28 @@ def _resized(field: Array, shape: tuple[int, int]) -> Array:
 
 def _background(rng: np.random.Generator, size: int) -> Array:
     """A studio's wall: plain, a gradient, a pool of light, or a wall meeting a floor; float32 (size, size, 3)."""
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    axis = np.arange(size, dtype=np.float32) / size
+    y, x = axis[:, None], axis[None]
     wall = fabrics.PALETTE[rng.integers(12)] * 0.35 + rng.uniform(0.5, 0.62)
     if rng.random() < 0.15:
         wall = wall * rng.uniform(0.35, 0.7)
     kind = rng.integers(4)
     if kind == 0:
-        light = np.full((size, size), 1.0, np.float32)
+        light = np.ones((1, 1))
     elif kind == 1:
         angle = rng.uniform(0, 2 * np.pi)
-        light = 1 + rng.uniform(0.04, 0.12) * ((x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle))
+        light = 1 + rng.uniform(0.04, 0.12) * ((x - 0.5) * math.cos(angle) + (y - 0.5) * math.sin(angle))
     elif kind == 2:
         light = 1.05 - rng.uniform(0.15, 0.45) * ((x - rng.uniform(0.35, 0.65)) ** 2 + (y - 0.45) ** 2)
     else:
         horizon, drop = rng.uniform(0.72, 0.88), rng.uniform(0.05, 0.14)
-        light = 1 - drop / (1 + np.exp(-(y - horizon) * rng.choice([25, 150]))) + 0.08 * np.maximum(y - horizon, 0)
-    return np.clip(wall * light[..., None], 0, 1).astype(np.float32)
+        light = (
+            1
+            - drop * (0.5 + 0.5 * np.tanh((y - horizon) * float(rng.choice([12, 75]))))
+            + 0.08 * np.maximum(y - horizon, 0)
+        )
+    light = np.broadcast_to(light, (size, size)).astype(np.float32)
+    return np.clip(wall.astype(np.float32) * light[..., None], 0, 1)
 
 
 class _Canvas:
@@ -602,17 +84,18 @@ class _Canvas:
         rng = self.rng
         round_ = _blurred(mask, 7 * self.scale / 2)
         gy, gx = np.gradient(round_)
-        light = 1.6 * (gx + 0.6 * gy) - 0.42 * (1 - round_)
+        light = 1.9 * (gx + 0.6 * gy) - 0.3 * (1 - round_)
         t = np.clip(v / length, 0, 1)
         s = u / (half[0] + (half[1] - half[0]) * t + 1e-6)
         if piece.folds == "drape":
             spread = np.clip(t * 1.5, 0, 1) ** 0.7
             step = 0.03
-            slope = (_ripple(piece.waves, s + step) - _ripple(piece.waves, s - step)) / (2 * step)
-            light = light + spread * (0.045 * slope + 0.09 * _ripple(piece.waves, s))
+            slope = (ripple(piece.waves, s + step) - ripple(piece.waves, s - step)) / (2 * step)
+            light = light + spread * (0.045 * slope + 0.09 * ripple(piece.waves, s))
         elif piece.folds == "pleats":
             phase = np.mod(s * 4 + 0.5, 1)
-            light = light + 0.3 * (0.35 - phase) * (0.55 + 0.45 * t) - 0.18 * (phase > 0.9)
+            edge = np.where(phase < 0.78, 0.4 - phase, (phase - 0.89) * 4 + 0.06)  # a slow fall, a steep rise
+            light = light + 0.34 * edge * (0.55 + 0.45 * t)
         elif piece.folds == "crease":
             light = light + 0.16 * s / (1 + 6 * np.abs(s)) * -3 * np.exp(-np.abs(s) * 2)
         elif piece.folds == "quilt":
@@ -622,19 +105,23 @@ class _Canvas:
         if count:
             # Each fold: a ridge with one lit and one shaded flank, fading along its length.
             s0, t0 = rng.uniform(-0.9, 0.9, count), rng.uniform(0.02, 1.0, count)
-            lean = rng.normal(0, 0.5, count) if piece.folds != "sleeve" else rng.choice([-1, 1], count) * rng.uniform(0.5, 1.2, count)
+            lean = (
+                rng.normal(0, 0.5, count)
+                if piece.folds != "sleeve"
+                else rng.choice([-1, 1], count) * rng.uniform(0.5, 1.2, count)
+            )
             reach, width = rng.uniform(14, 46, count), rng.uniform(2.0, 6.5, count)
-            depth = rng.uniform(0.05, 0.2, count) * rng.choice([-1, 1], count)
-            for k in range(count):
-                du, dv = u - s0[k] * (half[0] + half[1]) / 2, v - t0[k] * length
-                across = (du * np.cos(lean[k]) - dv * np.sin(lean[k])) / width[k]
-                along = (du * np.sin(lean[k]) + dv * np.cos(lean[k])) / reach[k]
-                across = across - 0.6 * along**2 * np.sign(s0[k])
-                light = light + depth[k] * (across - 0.35) * np.exp(-(across**2) - along**2)
+            depth = rng.uniform(0.07, 0.24, count) * rng.choice([-1, 1], count)
+            for place, level, tilt, long, wide, deep in np.stack([s0, t0, lean, reach, width, depth], 1).tolist():
+                du, dv = u - place * (half[0] + half[1]) / 2, v - level * length
+                across = (du * math.cos(tilt) - dv * math.sin(tilt)) / wide
+                along = (du * math.sin(tilt) + dv * math.cos(tilt)) / long
+                across = across - math.copysign(0.6, place) * along**2  # folds bend toward the middle
+                light = light + deep * (across - 0.35) * np.exp(-(across**2) - along**2)
         return light.astype(np.float32)
 
     def paint(self, piece: Piece) -> None:
-        """The piece over what is there already, with its shadow, folds and seams; its points in units of the picture."""
+        """The piece over what is there already, with its shadow, folds and seams; its points in the picture's units."""
         box = x0, y0, x1, y1 = self._box(piece.outline, 8)
         window = np.s_[y0:y1, x0:x1]
         mask = self._mask(box, lambda pen, place: pen.polygon(place(piece.outline), fill=255))
@@ -643,22 +130,27 @@ class _Canvas:
             shade = np.roll(_blurred(mask, 2.2 * self.scale), (int(2 * self.scale), int(1.5 * self.scale)), (0, 1))
             under = under * (1 - 0.3 * piece.lift * shade * self.region[window])[..., None]
 
-        (ox, oy), end = piece.grain
-        down = end - piece.grain[0]
-        length = float(np.hypot(*down))
-        ax, ay = down / length
-        y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
+        (ox, oy), (ex, ey) = piece.grain.tolist()
+        length = math.hypot(ex - ox, ey - oy)
+        ax, ay = (ex - ox) / length, (ey - oy) / length
+        y = np.arange(y0, y1, dtype=np.float32)[:, None]
+        x = np.arange(x0, x1, dtype=np.float32)[None]
         x, y = (x + 0.5) / self.scale - ox, (y + 0.5) / self.scale - oy
         u, v = x * ay - y * ax, x * ax + y * ay
         if piece.folds == "none":
             light = 0.12 * (_blurred(mask, 2.5 * self.scale) - 1)
         else:
-            light = _resized(self._relief(piece, mask[::2, ::2], u[::2, ::2], v[::2, ::2], piece.flare, length), mask.shape)
+            light = _resized(
+                self._relief(piece, mask[::2, ::2], u[::2, ::2], v[::2, ::2], piece.flare, length), mask.shape
+            )
             spread = (piece.flare[0] + (piece.flare[1] - piece.flare[0]) * np.clip(v / length, 0, 1)) / max(piece.flare)
             u = u / (0.4 + 0.6 * spread) + 6 * light if piece.folds in ("drape", "pleats") else u + 5 * light
             v = v + 4 * light
         cloth = piece.fabric(u, v) * piece.tone
-        cloth = cloth * (1 + np.minimum(light, 0) * 1.15)[..., None] + (1 - cloth) * (0.55 * np.maximum(light, 0))[..., None]
+        cloth = (
+            cloth * (1 + np.minimum(light, 0) * 1.15)[..., None]
+            + (1 - cloth) * (0.55 * np.maximum(light, 0))[..., None]
+        )
 
         def lines(pen: ImageDraw.ImageDraw, place: Callable) -> None:
             hair = max(1, round(0.8 * SHARP * self.scale))
@@ -703,13 +195,13 @@ def _fit(rng: np.random.Generator, pieces: list[Piece]) -> None:
     for piece in pieces:
         piece.outline, piece.grain = place(piece.outline), place(piece.grain)
         piece.seams, piece.stitches = [place(p) for p in piece.seams], [place(p) for p in piece.stitches]
-        piece.flare = (piece.flare[0] * scale, piece.flare[1] * scale)
+        piece.flare = (float(piece.flare[0] * scale), float(piece.flare[1] * scale))
 
 
-def draw(rng: np.random.Generator, size: int = 256) -> tuple[Array, Array, str]:
+def draw(rng: np.random.Generator, *, size: int = UNITS) -> tuple[Array, Array, str]:
     """One picture of one garment.
 
-    Returns (rgb, region, category): uint8 (size, size, 3), uint8 (size, size) with 1 = clothing, and a key of `GARMENTS`.
+    Returns (rgb, region, category): uint8 (size, size, 3); uint8 (size, size), 1 = clothing; a key of `GARMENTS`.
     The same generator state gives the same picture.
     """
     category = list(GARMENTS)[rng.integers(len(GARMENTS))]
@@ -729,7 +221,7 @@ def draw(rng: np.random.Generator, size: int = 256) -> tuple[Array, Array, str]:
     canvas.pixels *= 1 - rng.uniform(0.15, 0.4) * shadow[..., None]
     for piece in pieces:
         canvas.paint(piece)
-    weave = rng.standard_normal((size, size), np.float32) * (0.006 + 0.012 * canvas.region)
+    weave = rng.standard_normal((size, size), np.float32) * (0.004 + 0.008 * canvas.region)
     rgb = np.clip((canvas.pixels + weave[..., None]) * 255 + 0.5, 0, 255).astype(np.uint8)
     return rgb, (canvas.region > 0.5).astype(np.uint8), category
 

@@ -8,6 +8,7 @@ Example `index` of the seed's sequence is one picture whatever the number of exa
 
 import dataclasses
 from collections.abc import Iterator
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -28,7 +29,7 @@ class SyntheticGarments(tfds.core.GeneratorBasedBuilder):
     """Catalogue sketches of tops, dresses, trousers, skirts and coats; 2,700 to train on and 300 to validate."""
 
     VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [GarmentsConfig(name="default")]
+    BUILDER_CONFIGS: ClassVar = [GarmentsConfig(name="default")]
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
