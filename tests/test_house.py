@@ -23,7 +23,7 @@ FLOW = {
         *("evaluate", "report", "checkpoints", "writers", "progress", "sharding", "steps"),
         *("data", "models", "losses", "weights", "baselines", "masks", "metrics"),
     },
-    "report": {"evaluate", "metrics", "masks"},
+    "report": {"evaluate", "writers", "metrics", "masks"},
     "evaluate": {"steps", "metrics", "baselines", "masks", "data"},
     "model": {"weights", "checkpoints", "models"},
     "weights": {"checkpoints", "models"},
