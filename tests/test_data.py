@@ -383,6 +383,30 @@ def test_clothing_small(photos: pathlib.Path, caplog: pytest.LogCaptureFixture, 
         pipeline.open_source("clothing_small", "test", **where)
 
 
+def test_a_damaged_record_is_a_bad_image(photos: pathlib.Path, caplog: pytest.LogCaptureFixture):
+    where = {"manual_dir": str(photos), "data_dir": str(photos.parent / "built")}
+    pipeline.open_source("clothing_small", "train", **where)
+    (records,) = photos.parent.glob("built/clothing_small/*/*train*")
+    data = bytearray(records.read_bytes())
+    data[data.index(b"\xff\xd8\xff") + 200] ^= 1
+    records.write_bytes(data)
+    batch = next(train(pipeline.open_source("clothing_small", "train", **where), batch_size=10))
+    assert batch["bad"].sum() == 1
+    assert "hash mismatch" in caplog.text
+
+
+def test_a_disk_that_cannot_be_written_is_one_line(photos: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError("write() failed:\nNo space left on device")  # as array_record says it
+
+    monkeypatch.setattr(pipeline.ClothingSmall, "_generate_examples", full)
+    with pytest.raises(
+        UsageError, match=r"^cannot build clothing_small in .*: write\(\) failed: No space left on device"
+    ):
+        pipeline.open_source("clothing_small", "train", manual_dir=str(photos), data_dir=str(photos.parent / "built"))
+    assert not list(photos.parent.glob("built/clothing_small/*"))  # nothing half built
+
+
 @pytest.mark.parametrize(
     ("name", "options", "rule"),
     [
@@ -396,9 +420,7 @@ def test_clothing_small(photos: pathlib.Path, caplog: pytest.LogCaptureFixture, 
         ("clothing_small", {"manual_dir": "{tmp}", "data_dir": "/dev/null/x"}, "cannot build"),
     ],
 )
-def test_missing_data_is_refused_in_one_line(
-    name: str, options: dict[str, str], rule: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_missing_data_is_refused_in_one_line(name: str, options: dict[str, str], rule: str, tmp_path: pathlib.Path):
     (tmp_path / "note.txt").touch()
     options = {"data_dir": "{tmp}/built", **options}
     filled = {key: value.replace("{tmp}", str(tmp_path)) for key, value in options.items()}

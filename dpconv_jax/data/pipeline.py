@@ -56,7 +56,7 @@ def open_source(name: str, split: str, *, dir: str = "", manual_dir: str = "", d
     if name not in BUILDERS:
         raise UsageError(f"data.name {name!r} is unknown; known: {', '.join([*BUILDERS, 'image_folder'])}")
     builder = BUILDERS[name](data_dir=data_dir or None, file_format="array_record")
-    if not builder.is_prepared():
+    if not builder.data_path.exists():
         _build(builder, manual_dir)
     if split not in builder.info.splits or not builder.info.splits[split].num_examples:
         raise UsageError(f"{name} was built without a {split} split; complete its files and delete {builder.data_path}")
@@ -75,8 +75,9 @@ def _build(builder: tfds.core.GeneratorBasedBuilder, manual_dir: str) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints more of the same
             builder.download_and_prepare(download_config=config)
-    except OSError as error:  # a full disk, a folder that may not be written
-        raise UsageError(f"cannot build {builder.name} in {builder.data_path}: {error}") from error
+    except (OSError, RuntimeError) as error:  # a folder that may not be written; a full disk
+        reason = " ".join(str(error).split())
+        raise UsageError(f"cannot build {builder.name} in {builder.data_path}: {reason}") from error
 
 
 class _Built:
@@ -130,7 +131,7 @@ class _Reader:
             if example["region"]:
                 region = decode(example["region"], max_pixels=self._max_pixels).convert("L")
             return Picture(name, image, region, False)
-        except (BadImageError, OSError) as error:
+        except (BadImageError, OSError, RuntimeError) as error:  # RuntimeError: a damaged record
             with self._lock:
                 if index not in self._bad:
                     self._bad.add(index)
