@@ -1,4 +1,4 @@
-# make demo        install, train and evaluate on drawn garments, about five minutes on two cores
+# make demo        install, train and evaluate on drawn garments
 # make test        install and run the tests
 # make test-slow   the long ones
 # make lint        style, types and shell scripts (needs shellcheck)
