@@ -99,7 +99,8 @@ def _read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], str | None]:
 
 
 def _read_npz(path: pathlib.Path) -> tuple[dict[str, np.ndarray], str | None]:
-    with np.load(path, allow_pickle=False) as archive:
+    # numpy leaves a file of its own open where the archive is damaged.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         wanted = [key for key in archive.files if not key.startswith(("conv5", "fc", "classifier"))]
         tensors = {key: archive[key] for key in wanted}
     convention = tensors.pop("convention", None)

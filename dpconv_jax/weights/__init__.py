@@ -1,0 +1,1 @@
+"""Weight files: our own `.safetensors`, and the feature network of the style loss."""
