@@ -1,6 +1,6 @@
 """Garments drawn by code, like the sketches of a catalogue: the embedded dataset's pictures. NumPy and Pillow only.
 
-`tailor` cuts a garment into pieces of cloth; `draw` fits them to the picture and paints them back to front, each with
+`wardrobe` cuts a garment into pieces of cloth; `draw` fits them to the picture and paints them back to front, each with
 its folds, seams and shadow. Everything follows from the generator passed in.
 """
 
@@ -15,7 +15,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from dpconv_jax.data import fabrics
 from dpconv_jax.data.fabrics import Array
-from dpconv_jax.data.tailor import GARMENTS, Piece, ripple
+from dpconv_jax.data.tailor import Piece, ripple
+from dpconv_jax.data.wardrobe import GARMENTS
 
 CHUNK = 50  # pictures a process draws at a time
 UNITS = 256  # the picture's side in the units that patterns, lines and blurs are given in

@@ -1,4 +1,4 @@
-"""The pieces that `garments` paints: tops, dresses, trousers, skirts and coats, cut from `fabrics`.
+"""The parts that garments are sewn from: curves, bodices, sleeves, collars, pockets and skirts, cut from `fabrics`.
 
 Lengths are in a shoulder's breadth, x to the right of the garment's middle and y down from its neck or waist.
 """
@@ -6,7 +6,6 @@ Lengths are in a shoulder's breadth, x to the right of the garment's middle and 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
@@ -51,7 +50,8 @@ def curve(*points: tuple[float, float] | Array, steps: int = 8) -> Array:
     return np.concatenate([(_spline_basis(steps) @ windows).reshape(-1, 2), p[-2:-1]])
 
 
-def _down(distance: float) -> Array:
+def down(distance: float) -> Array:
+    """The step of `distance` downwards; (2,)."""
     return np.array([0.0, distance])
 
 
@@ -60,12 +60,13 @@ def mirrored(points: Array) -> Array:
     return points[::-1] * (-1, 1)
 
 
-def _disc(x: float, y: float, radius: float) -> Array:
+def disc(x: float, y: float, radius: float) -> Array:
+    """A small circle; (20, 2)."""
     angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     return np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1)
 
 
-def _ribbon(line: Array, width: float) -> Array:
+def ribbon(line: Array, width: float) -> Array:
     """The outline of a band whose one edge is `line` and whose other lies `width` to its right."""
     tangent = np.gradient(line, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1) / (np.linalg.norm(tangent, axis=1, keepdims=True) + 1e-9)
@@ -94,7 +95,8 @@ class Cloth:
         return fabrics.rib(self.base)
 
 
-def _cloth(rng: np.random.Generator, **weights: float) -> Cloth:
+def choose_cloth(rng: np.random.Generator, **weights: float) -> Cloth:
+    """A cloth whose pattern is drawn from the weighted names of `fabrics.PATTERNS`."""
     names = list(weights)
     share = np.array([weights[name] for name in names])
     pattern = names[rng.choice(len(names), p=share / share.sum())]
@@ -122,7 +124,7 @@ class Cut:
     length: float
 
 
-def _neckline(rng: np.random.Generator, cut: Cut, kind: str, depth: float) -> Array:
+def neckline(rng: np.random.Generator, cut: Cut, kind: str, depth: float) -> Array:
     """From the left neck point to the right one."""
     n, lean = cut.neck, rng.normal(0, 0.008)
     if kind == "v":
@@ -136,7 +138,7 @@ def _neckline(rng: np.random.Generator, cut: Cut, kind: str, depth: float) -> Ar
     return np.concatenate([mirrored(half), half[1:]])
 
 
-def _side(cut: Cut) -> tuple[Array, Array]:
+def sides(cut: Cut) -> tuple[Array, Array]:
     """The right armhole and the right side seam."""
     tip = (cut.shoulder, cut.slope)
     inner = min(cut.shoulder, cut.chest) - 0.05
@@ -145,7 +147,7 @@ def _side(cut: Cut) -> tuple[Array, Array]:
     return armhole, side
 
 
-def _bodice(
+def bodice(
     rng: np.random.Generator,
     cut: Cut,
     neckline: Array,
@@ -154,20 +156,21 @@ def _bodice(
     folds: str = "soft",
     stitches: tuple[Array, ...] = (),
 ) -> Piece:
-    armhole, side = _side(cut)
+    """The front of an upper body, in one piece."""
+    armhole, side = sides(cut)
     hem = curve((cut.hem, cut.length), (0, cut.length + 0.03 + rng.normal(0, 0.01)), (-cut.hem, cut.length))
     outline = np.concatenate([neckline, armhole, side, hem, mirrored(side), mirrored(armhole)])
     grain = np.array([(0, 0), (0, cut.length)], float)
     return Piece(outline, cloth, grain, (cut.chest, cut.hem), folds, stitches=[*stitches])
 
 
-def _back_neck(cut: Cut, neckline: Array, cloth: Fabric) -> Piece:
+def back_neck(cut: Cut, neckline: Array, cloth: Fabric) -> Piece:
     """The inside of the back, seen through the neck."""
     top = curve((cut.neck, -0.01), (0, 0.055), (-cut.neck, -0.01))
-    return Piece(np.concatenate([neckline, top]), cloth, tone=0.62, lift=0.0, seams=[top + _down(0.045)])
+    return Piece(np.concatenate([neckline, top]), cloth, tone=0.62, lift=0.0, seams=[top + down(0.045)])
 
 
-def _sleeves(
+def sleeves(
     rng: np.random.Generator, cut: Cut, cloth: Fabric, length: float, cuff: float, *, ribbed: Fabric | None = None
 ) -> list[Piece]:
     """Both sleeves, each with its cuff; `length` is measured from the armhole, `cuff` is the opening."""
@@ -209,11 +212,13 @@ def _sleeves(
     return pieces
 
 
-def _buttons(xs: list[float], ys: Array, radius: float, colour: Array) -> list[Piece]:
-    return [Piece(_disc(x, y, radius), fabrics.plain(colour), lift=0.8) for y in ys for x in xs]
+def buttons(xs: list[float], ys: Array, radius: float, colour: Array) -> list[Piece]:
+    """One button at every crossing of the columns `xs` and the rows `ys`."""
+    return [Piece(disc(x, y, radius), fabrics.plain(colour), lift=0.8) for y in ys for x in xs]
 
 
-def _shirt_collar(rng: np.random.Generator, cut: Cut, depth: float, cloth: Fabric) -> list[Piece]:
+def shirt_collar(rng: np.random.Generator, cut: Cut, depth: float, cloth: Fabric) -> list[Piece]:
+    """A turned-down collar: the band behind the neck and its two leaves."""
     n, point = cut.neck, rng.uniform(0.12, 0.2)
     back = np.concatenate([curve((-n, 0), (0, -0.1), (n, 0)), curve((n, 0.03), (0, 0.035), (-n, 0.03))])
     pieces = [Piece(back, cloth, tone=0.8, lift=0.0)]
@@ -233,7 +238,8 @@ def _shirt_collar(rng: np.random.Generator, cut: Cut, depth: float, cloth: Fabri
     return pieces
 
 
-def _pocket(x: float, y: float, width: float, height: float, cloth: Fabric, *, flap: bool = False) -> Piece:
+def pocket(x: float, y: float, width: float, height: float, cloth: Fabric, *, flap: bool = False) -> Piece:
+    """A patch pocket with a point, or a straight flap; its top edge is centred on (x, y)."""
     w = width / 2
     point = 0.0 if flap else height * 0.16
     outline = np.array(
@@ -243,137 +249,17 @@ def _pocket(x: float, y: float, width: float, height: float, cloth: Fabric, *, f
     return Piece(outline, cloth, lift=0.5, stitches=[inset[[1, 2, 3, 4, 0]]])
 
 
-def top(rng: np.random.Generator) -> list[Piece]:
-    """T-shirts, tank tops, shirts, jumpers and sweatshirts."""
-    style = rng.choice(["tee", "tank", "shirt", "jumper", "hoodie"], p=[0.3, 0.14, 0.24, 0.22, 0.1])
-    loose = rng.uniform(0, 0.08)
-    cut = Cut(
-        neck=rng.uniform(0.17, 0.23),
-        shoulder=rng.uniform(0.43, 0.49) + loose / 2,
-        slope=rng.uniform(0.09, 0.15),
-        armhole=rng.uniform(0.46, 0.55),
-        chest=rng.uniform(0.44, 0.5) + loose,
-        waist=rng.uniform(0.4, 0.49) + loose,
-        waist_y=0.9,
-        hem=rng.uniform(0.43, 0.5) + loose,
-        length=rng.uniform(1.15, 1.45),
-    )
-    if style == "tank":
-        cut = dataclasses.replace(
-            cut,
-            shoulder=cut.neck + rng.uniform(0.06, 0.14),
-            slope=0.03,
-            armhole=0.5,
-            chest=rng.uniform(0.38, 0.44),
-            waist=0.38 + loose,
-        )
-        cloth = _cloth(rng, plain=3, stripes=2, dots=1, motifs=2, knit=1)
-        line = _neckline(rng, cut, rng.choice(["round", "v", "square"]), rng.uniform(0.25, 0.42))
-        armhole, _ = _side(cut)
-        edges = [_ribbon(line, 0.03)[: len(line) - 1 : -1], armhole - (0.025, 0), (armhole - (0.025, 0)) * (-1, 1)]
-        body = _bodice(rng, cut, line, cloth.main, stitches=(*edges, _hemline(cut)))
-        return [_back_neck(cut, line, cloth.solid), body]
-    if style == "tee":
-        cloth = _cloth(rng, plain=3, stripes=3, dots=1, motifs=2, argyle=0.3, windowpane=0.5)
-        line = _neckline(rng, cut, rng.choice(["round", "v"], p=[0.7, 0.3]), rng.uniform(0.13, 0.28))
-        sleeves = _sleeves(
-            rng, cut, _or(rng, cloth.main, cloth.trim, 0.15), rng.uniform(0.22, 0.5), rng.uniform(0.3, 0.38)
-        )
-        neckband = Piece(_ribbon(line, 0.045), _or(rng, cloth.ribbed, cloth.trim, 0.25), tone=0.98, lift=0.2)
-        pieces = [
-            _back_neck(cut, line, cloth.solid),
-            *sleeves,
-            _bodice(rng, cut, line, cloth.main, stitches=(_hemline(cut),)),
-            neckband,
-        ]
-        if cloth.pattern == "plain" and rng.random() < 0.6:
-            pieces += _emblem(rng, cloth)
-        elif rng.random() < 0.3:
-            pieces.append(_pocket(0.2, 0.42, 0.17, 0.19, cloth.main))
-        return pieces
-    if style == "shirt":
-        cloth = _cloth(rng, plain=3, stripes=2.5, gingham=2, tartan=2, windowpane=1, dots=1, motifs=1, denim=0.8)
-        depth = rng.uniform(0.16, 0.24)
-        line = _neckline(rng, cut, "v", depth)
-        cuffs = fabrics.plain(cloth.base) if cloth.pattern == "denim" else cloth.main
-        sleeves = _sleeves(rng, cut, cloth.main, *((1.0, 0.19) if rng.random() < 0.7 else (0.36, 0.33)), ribbed=cuffs)
-        curved = rng.uniform(0.0, 0.1)
-        body = _bodice(rng, dataclasses.replace(cut, length=cut.length - curved), line, cloth.main)
-        body.outline[:, 1] += (
-            curved
-            * np.cos(np.clip(body.outline[:, 0] / cut.hem, -1, 1) * np.pi / 2)
-            * (body.outline[:, 1] > cut.length * 0.9)
-        )
-        body.seams = [np.array([(0.045, depth + 0.03), (0.045, cut.length - 0.01)])]
-        body.stitches = [np.array([(x, depth + 0.03), (x, cut.length - 0.01)]) for x in (-0.04, 0.03)]
-        body.seams += [np.array([(s * cut.neck * 0.95, 0.05), (s * cut.shoulder, cut.slope + 0.06)]) for s in (1, -1)]
-        button = _or(rng, np.array([0.93, 0.92, 0.88]), cloth.accent, 0.4)
-        pieces = [_back_neck(cut, line, cloth.solid), *sleeves, body, *_shirt_collar(rng, cut, depth, cloth.main)]
-        pieces += _buttons([0.0], np.arange(depth + 0.1, cut.length - 0.08, 0.185), 0.016, button)
-        return [*pieces, _pocket(0.24, 0.42, 0.19, 0.21, cloth.main)] if rng.random() < 0.5 else pieces
-    cloth = (
-        _cloth(rng, knit=4, cable=3, stripes=1, argyle=1.2, plain=0.5)
-        if style == "jumper"
-        else _cloth(rng, plain=3, stripes=0.5, knit=0.5)
-    )
-    line = _neckline(rng, cut, rng.choice(["round", "v"], p=[0.75, 0.25]), rng.uniform(0.12, 0.22))
-    sleeves = _sleeves(rng, cut, cloth.main, rng.uniform(0.88, 1.02), rng.uniform(0.17, 0.22), ribbed=cloth.ribbed)
-    body = _bodice(rng, cut, line, cloth.main)
-    band_y = cut.length - 0.11
-    edge = cut.hem + (cut.waist - cut.hem) * 0.11 / (cut.length - cut.waist_y)
-    band = np.concatenate(
-        [
-            curve((-edge, band_y), (0, band_y + 0.03), (edge, band_y)),
-            curve((cut.hem - 0.02, cut.length + 0.02), (0, cut.length + 0.05), (0.02 - cut.hem, cut.length + 0.02)),
-        ]
-    )
-    pieces = [_back_neck(cut, line, cloth.solid), *sleeves, body, Piece(band, cloth.ribbed, tone=0.97, lift=0.2)]
-    if style == "jumper":
-        pieces.append(Piece(_ribbon(line, 0.065), cloth.ribbed, lift=0.4))
-        return pieces
-    hood = [
-        curve(
-            (-cut.neck - 0.1, 0.1),
-            (-cut.neck - 0.07, -0.12),
-            (0, -0.27),
-            (cut.neck + 0.07, -0.12),
-            (cut.neck + 0.1, 0.1),
-        ),
-        curve((cut.neck * 0.6, 0.2), (0, 0.3), (-cut.neck * 0.6, 0.2)),
-    ]
-    opening = np.concatenate(
-        [
-            curve((-cut.neck * 0.8, 0.0), (0, -0.15), (cut.neck * 0.8, 0.0)),
-            curve((cut.neck * 0.45, 0.15), (0, 0.25), (-cut.neck * 0.45, 0.15)),
-        ]
-    )
-    pouch = np.concatenate(
-        [
-            curve((-0.17, 0.82), (0.17, 0.82)),
-            curve((0.3, 1.02), (0.3, band_y - 0.01)),
-            curve((-0.3, band_y - 0.01), (-0.3, 1.02)),
-        ]
-    )
-    pieces += [
-        Piece(np.concatenate(hood), cloth.main),
-        Piece(opening, cloth.solid, tone=0.55, lift=0.0),
-        Piece(pouch, cloth.main, lift=0.5, stitches=[pouch * 0.96 + pouch.mean(0) * 0.04]),
-    ]
-    for side in (1, -1):
-        cord = curve((side * 0.09, 0.24), (side * 0.1, 0.4), (side * 0.08, 0.52 + rng.normal(0, 0.03)))
-        pieces.append(Piece(_ribbon(cord, 0.018), cloth.trim, lift=0.8))
-    return pieces
-
-
-def _or(rng: np.random.Generator, usual: T, other: T, chance: float) -> T:
+def either(rng: np.random.Generator, usual: T, other: T, chance: float) -> T:
+    """`other` with the given chance, else `usual`."""
     return other if rng.random() < chance else usual
 
 
-def _hemline(cut: Cut, rise: float = 0.05) -> Array:
-    return curve((-cut.hem, cut.length - rise), (0, cut.length + 0.03 - rise), (cut.hem, cut.length - rise))
+def hemline(cut: Cut) -> Array:
+    """The stitching above the hem."""
+    return curve((-cut.hem, cut.length - 0.05), (0, cut.length + -0.02), (cut.hem, cut.length - 0.05))
 
 
-def _emblem(rng: np.random.Generator, cloth: Cloth) -> list[Piece]:
+def emblem(rng: np.random.Generator, cloth: Cloth) -> list[Piece]:
     """A printed badge on the chest."""
     x, y, size = rng.normal(0, 0.01), rng.uniform(0.46, 0.56), rng.uniform(0.12, 0.2)
     other = fabrics.plain(fabrics.against(rng, cloth.base, contrast=0.15))
@@ -384,10 +270,10 @@ def _emblem(rng: np.random.Generator, cloth: Cloth) -> list[Piece]:
             curve((x - size, y + k), (x - size / 3, y + k - 0.03), (x + size / 3, y + k + 0.03), (x + size, y + k))
             for k in (0.06, 0.13)
         ]
-        return [flat(_disc(x, y - 0.02, size * 0.7), cloth.trim), *(flat(_ribbon(r, 0.035), other) for r in ridges)]
+        return [flat(disc(x, y - 0.02, size * 0.7), cloth.trim), *(flat(ribbon(r, 0.035), other) for r in ridges)]
     if kind == 1:  # flower
         petals = np.array(fabrics.petals(x, y, size, int(rng.integers(5, 8)), rng.uniform(0, 6)))
-        return [flat(petals, cloth.trim), flat(_disc(x, y, size * 0.25), other)]
+        return [flat(petals, cloth.trim), flat(disc(x, y, size * 0.25), other)]
     return [
         flat(np.array([(x - w, y + dy), (x + w, y + dy), (x + w, y + dy + 0.05), (x - w, y + dy + 0.05)]), ink)
         for w, dy, ink in zip(
@@ -412,7 +298,7 @@ def ripple(waves: Array, s: Array) -> Array:
     return sum(a / 1.6 * np.cos(math.pi * f * s + p) for a, f, p in waves.T.tolist())
 
 
-def _skirt(
+def skirt(
     rng: np.random.Generator, cloth: Fabric, y: float, length: float, waist: float, hip: float, hem: float, folds: str
 ) -> Piece:
     """A skirt hanging from height `y`; half widths."""
@@ -427,371 +313,5 @@ def _skirt(
     scallop = 0.035 * ripple(waves, s) if folds == "drape" else 0.012 * (np.mod(s * 8, 1) < 0.5) * (folds == "pleats")
     edge = np.stack([s * hem, bottom + 0.06 * hem / 0.6 * (1 - s**2) + scallop], 1)
     outline = np.concatenate([curve((-waist, y), (0, y + 0.02), (waist, y)), side[:-1], edge, mirrored(side)[1:]])
-    stitch = [] if folds == "pleats" else [edge + _down(-0.045)]
+    stitch = [] if folds == "pleats" else [edge + down(-0.045)]
     return Piece(outline, cloth, np.array([(0, y), (0, bottom)]), (waist, hem), folds, waves=waves, stitches=stitch)
-
-
-def dress(rng: np.random.Generator) -> list[Piece]:
-    """Sundresses, shift dresses, A-lines and gowns."""
-    cloth = _cloth(rng, plain=2.5, motifs=4, dots=2, stripes=1.5, gingham=1.5, tartan=0.7, knit=0.4, denim=0.4)
-    bare = rng.random() < 0.45
-    waist_y, waist = rng.uniform(0.72, 0.9), rng.uniform(0.31, 0.37)
-    cut = Cut(
-        neck=rng.uniform(0.18, 0.25),
-        shoulder=rng.uniform(0.4, 0.45),
-        slope=rng.uniform(0.08, 0.12),
-        armhole=rng.uniform(0.42, 0.48),
-        chest=rng.uniform(0.38, 0.42),
-        waist=waist + 0.01,
-        waist_y=waist_y * 0.92,
-        hem=waist,
-        length=waist_y,
-    )
-    if bare:
-        cut = dataclasses.replace(cut, shoulder=cut.neck + rng.uniform(0.035, 0.12), slope=0.02)
-    kind = rng.choice(["round", "v", "square", "sweetheart"] if bare else ["round", "v", "square"])
-    line = _neckline(rng, cut, kind, rng.uniform(0.2, 0.42) if bare else rng.uniform(0.12, 0.34))
-    folds = rng.choice(["drape", "pleats", "soft"], p=[0.6, 0.2, 0.2])
-    hem = rng.uniform(0.36, 0.46) if folds == "soft" else rng.uniform(0.5, 0.95)
-    skirt = _skirt(
-        rng,
-        cloth.main,
-        waist_y - 0.02,
-        rng.uniform(0.8, 1.7),
-        waist,
-        waist + 0.06 if folds == "soft" else 0.0,
-        hem,
-        folds,
-    )
-    pieces = [_back_neck(cut, line, cloth.solid), skirt]
-    if not bare:
-        puff = rng.random() < 0.3
-        length = rng.uniform(0.2, 0.32) if puff else float(rng.choice([0.25, 0.45, 0.9]))
-        pieces += _sleeves(
-            rng, cut, cloth.main, length, 0.3 if length < 0.6 else 0.2, ribbed=cloth.ribbed if puff else None
-        )
-    darts = [curve((s * 0.2, cut.length), (s * 0.19, cut.length - 0.15), (s * 0.21, cut.length - 0.3)) for s in (1, -1)]
-    pieces.append(
-        dataclasses.replace(
-            _bodice(rng, cut, line, cloth.main, stitches=(_ribbon(line, 0.028)[: len(line) - 1 : -1],)), seams=darts
-        )
-    )
-    finish = rng.random()
-    if finish < 0.4:
-        belt = np.concatenate(
-            [
-                curve((-waist - 0.01, waist_y - 0.06), (0, waist_y - 0.035), (waist + 0.01, waist_y - 0.06)),
-                curve((waist + 0.01, waist_y + 0.03), (0, waist_y + 0.055), (-waist - 0.01, waist_y + 0.03)),
-            ]
-        )
-        pieces.append(Piece(belt, _or(rng, cloth.trim, cloth.solid, 0.4), tone=0.95, lift=0.8))
-    elif finish < 0.6:
-        pieces += _buttons([0.0], np.arange(line[:, 1].max() + 0.06, waist_y - 0.03, 0.1), 0.016, cloth.accent)
-    elif finish < 0.75 and folds == "drape":
-        tier = waist_y + rng.uniform(0.35, 0.6)
-        share = (tier - waist_y) / (skirt.grain[1, 1] - waist_y)
-        half = waist + (hem - waist) * share
-        skirt.seams.append(curve((-half, tier), (0, tier + 0.06), (half, tier)))
-    return pieces
-
-
-def trousers(rng: np.random.Generator) -> list[Piece]:
-    """Jeans, pressed trousers, joggers, wide legs and shorts."""
-    cloth = _cloth(
-        rng, denim=3.5, plain=3, corduroy=1.5, herringbone=1, tartan=0.6, windowpane=0.6, stripes=0.5, motifs=0.3
-    )
-    short = rng.random() < 0.22
-    length = rng.uniform(0.95, 1.25) if short else rng.uniform(1.95, 2.25)
-    waist, hip, rise = rng.uniform(0.31, 0.36), rng.uniform(0.4, 0.45), rng.uniform(0.58, 0.7)
-    stance = rng.uniform(0.02, 0.16) * (length - rise)
-    hem = rng.uniform(0.36, 0.44) if short else float(rng.choice([0.19, 0.24, 0.3, 0.4]))
-    slim = 0.0 if short else rng.uniform(0.0, 0.05) + 0.25 * max(hem - 0.28, 0)  # taken off at the knee
-    jogger = not short and cloth.pattern == "plain" and rng.random() < 0.35
-    crease = not jogger and cloth.pattern in ("plain", "herringbone", "windowpane", "stripes", "tartan")
-    back = np.concatenate(
-        [curve((-waist, 0.0), (0, -0.025), (waist, 0.0)), curve((waist, 0.03), (0, 0.09), (-waist, 0.03))]
-    )
-    pieces = [Piece(back, cloth.solid, tone=0.55, lift=0.0)]
-    for side in (-1, 1):
-        sway = rng.normal(0, 0.02)
-        inner_hem = np.array([0.02 + stance + sway, length + rng.normal(0, 0.01)])
-        outer_hem = inner_hem + np.array([hem, -0.02])
-        knee_y = (rise + length) / 2 - 0.05
-        inner_knee = np.array([0.01 + stance * 0.5 + sway / 2, knee_y])
-        outer_knee = (np.array([hip, rise]) + outer_hem) / 2 - (slim, 0)
-        outer = curve((waist, 0.05), (hip, 0.38), (hip + 0.005, rise), (outer_knee[0], knee_y), outer_hem)
-        cuff = curve(outer_hem, (inner_hem + outer_hem) / 2 + (0, 0.03), inner_hem)
-        inner = curve(inner_hem, inner_knee, (0.004, rise + 0.02))
-        flip = np.array([side, 1])
-        outline = (
-            np.concatenate(
-                [
-                    curve((-0.015, 0.1), (waist * 0.5, 0.085), (waist, 0.05)),
-                    outer,
-                    cuff,
-                    inner,
-                    curve((0, rise), (-0.015, 0.12)),
-                ]
-            )
-            * flip
-        )
-        grain = np.array([(hip * 0.52, 0.05), (inner_hem + outer_hem) / 2]) * flip
-        hems = [(cuff + _down(-0.05)) * flip]
-        pocket = (
-            curve((waist * 0.62, 0.09), (waist * 0.72, 0.26), (hip - 0.01, 0.33))
-            if cloth.pattern == "denim"
-            else np.array([(waist * 0.75, 0.1), (hip - 0.03, 0.42)])
-        )
-        stitches = [
-            (pocket + np.array([-0.014, 0.014])) * flip,
-            *([] if jogger else hems),
-            (outer[8:] - (0.03, 0)) * flip * (1, 1),
-        ]
-        leg = Piece(
-            outline,
-            cloth.main,
-            grain,
-            (hip * 0.52, hem / 2),
-            "crease" if crease else "leg",
-            0.96 if side < 0 else 1.0,
-            0.5,
-            seams=[pocket * flip],
-            stitches=stitches if cloth.pattern == "denim" else stitches[:2],
-        )
-        pieces.append(leg)
-        if jogger:
-            edge = np.concatenate([cuff, [inner_hem - (-0.01, 0.12), outer_hem - (0.01, 0.11)]]) * flip
-            pieces.append(Piece(edge, cloth.ribbed, grain, (1, 1), "none", 0.95, 0.3))
-    fly = curve((0.1, 0.12), (0.1, rise * 0.6), (0.01, rise * 0.86))
-    pieces[-2 if jogger else -1].stitches += [fly, fly + np.array([0.02, 0.0])] if not jogger else []
-    band = np.concatenate(
-        [
-            curve((-waist, 0.0), (0, 0.055), (waist, 0.0)),
-            curve((waist + 0.006, 0.085), (0, 0.14), (-waist - 0.006, 0.085)),
-        ]
-    )
-    pieces.append(
-        Piece(
-            band,
-            cloth.ribbed if jogger else cloth.main,
-            tone=1.03,
-            lift=0.4,
-            stitches=[] if jogger else [band[:17] + _down(0.015), band[17:] + _down(-0.013)],
-        )
-    )
-    if jogger:
-        for side in (1, -1):
-            cord = curve((side * 0.03, 0.1), (side * 0.06, 0.24), (side * 0.045, 0.36 + rng.normal(0, 0.03)))
-            pieces.append(Piece(_ribbon(cord, 0.016), cloth.trim, lift=0.8))
-        return pieces
-    for x in (-0.62, 0.62, -0.3, 0.3):
-        loop = np.array([(-0.014, 0.0), (0.014, 0.0), (0.014, 0.12), (-0.014, 0.12)])
-        loop = loop + np.array([x * waist, 0.045 * (1 - x * x) - 0.005])
-        pieces.append(Piece(loop, cloth.main, tone=1.05, lift=0.8))
-    metal = np.array([0.72, 0.6, 0.42]) if cloth.pattern == "denim" else cloth.base * 0.7 + 0.1
-    return pieces + _buttons([0.03], np.array([0.098]), 0.02, metal)
-
-
-def skirt(rng: np.random.Generator) -> list[Piece]:
-    """Pencil, A-line, pleated and circle skirts."""
-    cloth = _cloth(
-        rng,
-        plain=3,
-        tartan=2,
-        motifs=2,
-        dots=1,
-        stripes=1,
-        denim=1,
-        herringbone=1,
-        gingham=1,
-        corduroy=0.7,
-        windowpane=0.5,
-    )
-    folds = rng.choice(["drape", "pleats", "soft"], p=[0.45, 0.3, 0.25])
-    waist, length = rng.uniform(0.3, 0.36), rng.uniform(0.7, 1.45)
-    hem = rng.uniform(0.36, 0.48) if folds == "soft" else rng.uniform(0.55, 0.95)
-    body = _skirt(rng, cloth.main, 0.06, length, waist, 0.44 if folds == "soft" else 0.0, hem, folds)
-    back = np.concatenate(
-        [curve((-waist, 0.0), (0, -0.03), (waist, 0.0)), curve((waist, 0.03), (0, 0.08), (-waist, 0.03))]
-    )
-    band = np.concatenate(
-        [curve((-waist, 0.0), (0, 0.045), (waist, 0.0)), curve((waist + 0.01, 0.09), (0, 0.135), (-waist - 0.01, 0.09))]
-    )
-    waistband = Piece(
-        band, _or(rng, cloth.main, cloth.trim, 0.2), tone=0.98, lift=0.6, stitches=[band[17:] + _down(-0.013)]
-    )
-    pieces = [Piece(back, cloth.solid, tone=0.55, lift=0.0), body, waistband]
-    if folds == "soft":
-        body.seams += [
-            curve((s * waist * 0.5, 0.11), (s * waist * 0.56, 0.2), (s * waist * 0.55, 0.3)) for s in (1, -1)
-        ]
-        if rng.random() < 0.5:
-            pieces += _buttons([0.0], np.arange(0.2, length, 0.15), 0.02, cloth.accent)
-            body.seams.append(np.array([(0.06, 0.12), (0.06, length + 0.1)]))
-        elif rng.random() < 0.6:
-            pieces += [_pocket(s * 0.21, 0.3, 0.2, 0.22, cloth.main) for s in (1, -1)]
-    return pieces
-
-
-def coat(rng: np.random.Generator) -> list[Piece]:
-    """Blazers, overcoats, trench coats, cardigans and quilted jackets."""
-    style = rng.choice(["tailored", "trench", "cardigan", "quilted"], p=[0.42, 0.2, 0.2, 0.18])
-    long = style == "trench" or (style == "tailored" and rng.random() < 0.6)
-    length = rng.uniform(1.75, 2.15) if long else rng.uniform(1.15, 1.4)
-    cut = Cut(
-        neck=rng.uniform(0.17, 0.21),
-        shoulder=rng.uniform(0.48, 0.53),
-        slope=rng.uniform(0.1, 0.14),
-        armhole=rng.uniform(0.54, 0.6),
-        chest=rng.uniform(0.49, 0.54),
-        waist=rng.uniform(0.44, 0.52),
-        waist_y=0.95,
-        hem=rng.uniform(0.52, 0.66) if long else rng.uniform(0.48, 0.54),
-        length=length,
-    )
-    if style == "trench":
-        cloth = _cloth(rng, plain=1)
-    elif style == "cardigan":
-        cloth = _cloth(rng, knit=3, cable=2, stripes=0.6, argyle=0.6)
-    elif style == "quilted":
-        cloth = _cloth(rng, plain=3, denim=0.4)
-    else:
-        cloth = _cloth(rng, plain=2.5, herringbone=2.5, windowpane=1.2, tartan=1.2, corduroy=0.6, stripes=0.4)
-    depth = {
-        "tailored": rng.uniform(0.5, 0.8),
-        "trench": rng.uniform(0.4, 0.6),
-        "cardigan": rng.uniform(0.4, 0.7),
-        "quilted": 0.1,
-    }[style]
-    line = _neckline(rng, cut, "round" if style == "quilted" else "v", depth)
-    fold = "quilt" if style == "quilted" else "soft"
-    lap = {"tailored": rng.choice([0.04, 0.13]), "trench": 0.15, "cardigan": 0.03, "quilted": 0.0}[style]
-    sleeves = _sleeves(
-        rng,
-        cut,
-        cloth.main,
-        rng.uniform(1.0, 1.12),
-        rng.uniform(0.2, 0.25),
-        ribbed=cloth.ribbed if style in ("cardigan", "quilted") else None,
-    )
-    if style == "quilted":
-        for sleeve in sleeves[::2]:
-            sleeve.folds = "quilt"
-    body = _bodice(rng, cut, line, cloth.main, folds=fold)
-    body.seams = [
-        curve((0.0, depth + 0.01), (lap, depth + 0.08), (lap + 0.005, cut.length + 0.025)),
-        *(
-            []
-            if style == "quilted"
-            else [np.array([(0.0, cut.length - (0.35 if long else 0.05)), (0.005, cut.length + 0.03)])]
-        ),
-    ]
-    lining = fabrics.plain(cloth.accent if rng.random() < 0.6 else cloth.base)
-    pieces = [_back_neck(cut, line, lining), *sleeves, body]
-    button = _or(rng, cloth.base * 0.45 + 0.08, cloth.accent, 0.35)
-    if style == "quilted":
-        collar = np.concatenate(
-            [
-                curve(
-                    (-cut.neck - 0.03, 0.08), (-cut.neck, -0.08), (0, -0.13), (cut.neck, -0.08), (cut.neck + 0.03, 0.08)
-                ),
-                curve((cut.neck * 0.6, 0.12), (0, 0.15), (-cut.neck * 0.6, 0.12)),
-            ]
-        )
-        zip_line = Piece(
-            _ribbon(curve((0.012, -0.02), (0.012, cut.length + 0.02)), 0.024), cloth.trim, tone=0.9, lift=0.2
-        )
-        return [*pieces, Piece(collar, cloth.main, lift=0.8), zip_line]
-    if style == "cardigan":
-        front = np.concatenate(
-            [line[len(line) // 2 :][::-1], np.linspace((0.03, depth + 0.02), (0.03, cut.length + 0.03), 12)]
-        )
-        pieces += [
-            Piece(_ribbon(line[: len(line) // 2 + 1], 0.07), cloth.ribbed, tone=0.97, lift=0.4),
-            Piece(_ribbon(front, -0.0 + 0.07), cloth.ribbed, lift=0.5),
-        ]
-        pieces += _buttons([0.0], np.arange(depth + 0.06, cut.length - 0.04, 0.16), 0.022, button)
-        return pieces
-    first, last = depth + 0.07, cut.length - (0.75 if long else 0.3)
-    rows = np.linspace(first, max(last, first + 0.16), 4 if long else 2)
-    columns = [0.0] if lap < 0.1 else [-lap + 0.04, lap - 0.04]
-    if style == "tailored":
-        pieces += [_pocket(s * 0.31, rng.uniform(0.93, 0.95), 0.22, 0.075, cloth.main, flap=True) for s in (1, -1)]
-    else:
-        for s in (1, -1):
-            slant = np.array([(0.27, 1.22), (0.31, 1.21), (0.36, 1.45), (0.32, 1.46)]) * (s, 1)
-            pieces.append(Piece(slant, cloth.main, tone=1.05, lift=0.7))
-    pieces += _buttons(columns, rows, 0.024, button)
-    if style == "trench" or (long and rng.random() < 0.25):
-        half = cut.waist + 0.008
-        belt = np.concatenate(
-            [curve((-half, 0.92), (0, 0.95), (half, 0.92)), curve((half, 1.01), (0, 1.04), (-half, 1.01))]
-        )
-        pieces.append(
-            Piece(
-                belt,
-                cloth.main,
-                np.array([(0.0, 0.0), (1.0, 0.0)]),
-                (1, 1),
-                "none",
-                1.0,
-                1.0,
-                stitches=[belt[:17] + _down(0.014), belt[17:] + _down(-0.014)],
-            )
-        )
-        buckle = np.array([(-0.06, 0.92), (0.06, 0.92), (0.06, 1.07), (-0.06, 1.07)])
-        pieces.append(Piece(buckle, fabrics.plain(button)))
-        pieces.append(Piece(buckle * (0.55, 1) * (1, 0.62) + (0, 0.378), cloth.main, tone=0.9, lift=0.0))
-    n, wide = cut.neck, rng.uniform(0.16, 0.24)
-    notch = rng.uniform(0.22, 0.3)
-    for side in (-1, 1):
-        flip = np.array([side, 1]) * (1 + rng.normal(0, 0.015))
-        lapel = np.concatenate(
-            [
-                curve((lap * 0.3, depth + 0.02), (n * 0.62, depth * 0.45), (n * 0.98, 0.03)),
-                [(n + 0.07, notch - 0.05), (n + wide, notch - 0.01)],
-                curve(
-                    (n + wide - 0.01, notch + 0.02),
-                    ((n + wide) * 0.56, notch + 0.5 * (depth - notch)),
-                    (lap * 0.3, depth + 0.02),
-                ),
-            ]
-        )
-        collar = np.concatenate(
-            [
-                curve((n * 0.9, 0.1), (n * 0.97, -0.05)),
-                curve((n + 0.05, -0.03), (n + 0.1, 0.06), (n + wide * 0.85, notch - 0.07)),
-                curve((n + 0.08, notch - 0.045), (n * 0.9, 0.1)),
-            ]
-        )
-        slant = np.array([(0.0, 0.0), (-0.45, 1.0)]) * flip
-        pieces += [
-            Piece(
-                lapel * flip,
-                cloth.main,
-                slant,
-                (1, 1),
-                "none",
-                1.03,
-                1.0,
-                stitches=[lapel[-15:] * 0.96 * flip + lapel.mean(0) * 0.04 * flip],
-            ),
-            Piece(collar * flip, cloth.main, slant, (1, 1), "none", 1.0, 0.8),
-        ]
-    back = np.concatenate(
-        [
-            curve((-n - 0.03, -0.035), (0, -0.1), (n + 0.03, -0.035)),
-            curve((n * 0.94, 0.03), (0, 0.04), (-n * 0.94, 0.03)),
-        ]
-    )
-    pieces.insert(1, Piece(back, cloth.main, tone=0.8, lift=0.0))
-    return pieces
-
-
-GARMENTS: dict[str, Callable[[np.random.Generator], list[Piece]]] = {
-    "top": top,
-    "dress": dress,
-    "trousers": trousers,
-    "skirt": skirt,
-    "coat": coat,
-}
