@@ -35,10 +35,13 @@ class DPConv(nnx.Module):
 
     Args:
       variant: "paper" or "released".
-      width: multiplies every channel count of Fig. 3; 1.0 is 3,498,966 parameters.
+      width: multiplies every channel count of Fig. 3, at least 8 each; 1.0 is 3,498,966 parameters.
       dilations: of d1-d4. A dilation that reaches the side of their map (input / 8) leaves outer taps untrained.
       dropout: rate after u1-u3 (`paper` only), in effect where a key is given.
       dtype: of computation; parameters, mask sums and norm statistics are float32.
+
+    Raises:
+      ValueError: an argument has no meaning.
     """
 
     stride = 8
@@ -55,8 +58,12 @@ class DPConv(nnx.Module):
     ):
         if variant not in ("paper", "released"):
             raise ValueError(f"variant is {variant!r}; it must be 'paper' or 'released'")
-        if len(dilations) != 4:
-            raise ValueError(f"dilations are {tuple(dilations)}; d1-d4 need four")
+        if len(dilations) != 4 or min(dilations) < 1:
+            raise ValueError(f"dilations are {tuple(dilations)}; d1-d4 need four, each at least 1")
+        if not width > 0:
+            raise ValueError(f"width is {width}; it must be greater than 0")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is {dropout}; it must lie in [0, 1)")
         c64, c128, c256 = (max(8, round(width * channels)) for channels in (64, 128, 256))
 
         def conv(inputs: int, outputs: int, size: int, strides: int = 1, dilation: int = 1) -> PartialConv:
