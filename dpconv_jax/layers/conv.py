@@ -13,8 +13,10 @@ from jax import lax
 Pair = tuple[int, int]
 
 
-def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1, padding: Pair = (0, 0), dilation: int = 1) -> jax.Array:
-    """Zero-padded cross-correlation of x (B, H, W, C) with kernel (kh, kw, C, O); padding is (rows, columns), each on both sides."""
+def conv2d(
+    x: jax.Array, kernel: jax.Array, *, strides: int = 1, padding: Pair = (0, 0), dilation: int = 1
+) -> jax.Array:
+    """Zero-padded cross-correlation of x (B, H, W, C) with kernel (kh, kw, C, O); padding: of rows and columns."""
     return _conv2d(x, kernel, strides, tuple(padding), dilation)
 
 
@@ -40,36 +42,77 @@ def _forward(x, kernel, strides, padding, dilation):
 
 def _backward(strides, padding, dilation, residuals, gradient):
     x, kernel = residuals
-    (x_gradient,) = jax.vjp(lambda x: _plain(x, kernel, strides, padding, dilation), x)[1](gradient)
+    height, width, inputs, outputs = kernel.shape
+    # XLA:CPU falls off cliffs here; the gates were measured on it, and other backends keep their own algorithms.
+    # Kernel: XLA slides the gradient, as large as the map, over the input: up to 2x slower on maps beyond 32 x 32, and
+    # 5 to 150x slower for the 2 x 2 kernels of the sub-pixel form at any size.
+    positions = gradient.shape[1] * gradient.shape[2]
+    taps = height * width <= 25 and (positions > 32 * 32 or height * width == 4)
+    # Input: at a stride it multiplies the zeros between the outputs; for 2 x 2 kernels it is slow with many outputs.
+    phases = strides > 1 and dilation == 1 and min(height, width) >= strides
+    product = (height, width, strides, dilation) == (2, 2, 1, 1) and outputs >= inputs
 
-    def by_xla(x, gradient):
-        return jax.vjp(lambda k: _plain(x, k, strides, padding, dilation), kernel)[1](gradient)[0]
+    def by_xla(x, kernel, gradient):
+        return jax.vjp(lambda x, kernel: _plain(x, kernel, strides, padding, dilation), x, kernel)[1](gradient)
 
-    def by_taps(x, gradient):
-        return _kernel_gradient_by_taps(x, gradient, kernel.shape, padding, dilation).astype(kernel.dtype)
+    def on_cpu(x, kernel, gradient):
+        x_gradient, kernel_gradient = by_xla(x, kernel, gradient)
+        if phases:
+            x_gradient = _input_gradient_by_phases(gradient, kernel, x.shape, strides, padding)
+        elif product:
+            x_gradient = _input_gradient_by_product(gradient, kernel, x.shape, padding)
+        if taps:
+            kernel_gradient = _kernel_gradient_by_taps(x, gradient, kernel.shape, strides, padding, dilation)
+        return x_gradient.astype(x.dtype), kernel_gradient.astype(kernel.dtype)
 
-    taps = kernel.shape[0] * kernel.shape[1]
-    if strides != 1 or taps > 9:
-        return x_gradient, by_xla(x, gradient)
-    # XLA:CPU falls off a cliff on large maps; other backends keep their own algorithm.
-    return x_gradient, lax.platform_dependent(x, gradient, cpu=by_taps, default=by_xla)
+    if not (phases or product or taps):
+        return by_xla(x, kernel, gradient)
+    return lax.platform_dependent(x, kernel, gradient, cpu=on_cpu, default=by_xla)
 
 
-def _kernel_gradient_by_taps(x, gradient, shape, padding, dilation):
-    """One matrix product over batch x height x width for each tap of the kernel."""
-    height, width = gradient.shape[1:3]
+def _kernel_gradient_by_taps(x, gradient, shape, strides, padding, dilation):
+    """One matrix product over height x width for each tap and image: faster on XLA:CPU than with the batch in it."""
+    batch, height, width, outputs = gradient.shape
     padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
-    taps = [
-        lax.dot_general(
-            padded[:, row * dilation :, column * dilation :][:, :height, :width],
-            gradient,
-            (((0, 1, 2), (0, 1, 2)), ((), ())),
-            preferred_element_type=jnp.float32,
-        )
-        for row in range(shape[0])
-        for column in range(shape[1])
-    ]
+    gradient = gradient.reshape(batch, height * width, outputs)
+    taps = []
+    for row in range(shape[0]):
+        for column in range(shape[1]):
+            seen = padded[:, row * dilation :: strides, column * dilation :: strides][:, :height, :width]
+            seen = seen.reshape(batch, height * width, shape[2])
+            taps.append(jnp.einsum("bpi,bpo->bio", seen, gradient, preferred_element_type=jnp.float32).sum(0))
     return jnp.stack(taps).reshape(shape)
+
+
+def _input_gradient_by_phases(gradient, kernel, shape, strides, padding):
+    """Pixels of one residue modulo the stride see the same taps: a convolution of stride 1 for each residue."""
+    sides = [-(-side // strides) for side in shape[1:3]]
+
+    def phase(*residues: int) -> jax.Array:
+        firsts = [(residue + pad) % strides for residue, pad in zip(residues, padding, strict=True)]
+        taps = kernel[firsts[0] :: strides, firsts[1] :: strides]
+        pads = []
+        for axis in (0, 1):
+            before = taps.shape[axis] - 1 - (residues[axis] + padding[axis]) // strides
+            pads.append((before, sides[axis] + taps.shape[axis] - 1 - gradient.shape[1 + axis] - before))
+        return lax.conv_general_dilated(
+            gradient, taps[::-1, ::-1].swapaxes(2, 3), (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    rows = [jnp.stack([phase(row, column) for column in range(strides)], axis=3) for row in range(strides)]
+    full = jnp.stack(rows, axis=2).reshape(shape[0], sides[0] * strides, sides[1] * strides, shape[3])
+    return full[:, : shape[1], : shape[2]]
+
+
+def _input_gradient_by_product(gradient, kernel, shape, padding):
+    """One matrix product to all taps of a 2 x 2 kernel at once, then four shifted additions."""
+    taps = jnp.einsum("bhwo,klio->bhwkli", gradient, kernel)
+    total = 0
+    for row in (0, 1):
+        for column in (0, 1):
+            shifts = ((0, 0, 0), (row, 1 - row, 0), (column, 1 - column, 0), (0, 0, 0))
+            total = total + lax.pad(taps[:, :, :, row, column], jnp.zeros((), taps.dtype), shifts)
+    return total[:, padding[0] :, padding[1] :][:, : shape[1], : shape[2]]
 
 
 _conv2d.defvjp(_forward, _backward)
@@ -116,7 +159,7 @@ def conv2d_of_concat(
     padding: Pair = (0, 0),
     dilation: int = 1,
 ) -> jax.Array:
-    """Convolution of the concatenation of features, those marked `upsampled` after nearest x2, without making either."""
+    """Convolution of the concatenation of features, those `upsampled` after nearest x2, without making either."""
     sub_pixel = kernel.shape[:2] == (3, 3) and (strides, padding, dilation) == (1, (1, 1), 1)
     groups: dict[bool, tuple[list[jax.Array], list[jax.Array]]] = {}
     start = 0

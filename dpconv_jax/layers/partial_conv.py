@@ -31,7 +31,9 @@ def same_padding(kernel_size: Pair, dilation: int) -> Pair:
     return dilation * (kernel_size[0] - 1) // 2, dilation * (kernel_size[1] - 1) // 2
 
 
-def box_sum(x: jax.Array, kernel_size: Pair, *, strides: int = 1, padding: Pair = (0, 0), dilation: int = 1) -> jax.Array:
+def box_sum(
+    x: jax.Array, kernel_size: Pair, *, strides: int = 1, padding: Pair = (0, 0), dilation: int = 1
+) -> jax.Array:
     """Sum of x (B, H, W) over each window of the convolution, as separable shifted additions; float32."""
     x = jnp.pad(x.astype(jnp.float32), ((0, 0), (padding[0],) * 2, (padding[1],) * 2))
     for axis, size in ((1, kernel_size[0]), (2, kernel_size[1])):
@@ -55,7 +57,7 @@ def partial_conv(
     M (Eq. 1) counts the valid inputs of a window over all channels; zero padding counts as invalid. A source of C
     channels has one mask, so M = sum over sources of C x box(mask): one channel of arithmetic, whatever the width.
     Z (Eq. 2) = kh x kw x (all channels) / M. Eq. (3): (conv(x * m) x Z + b) x m'. Eq. (4): m' = 1 where the number of
-    valid positions, sum over sources of box(mask), exceeds `threshold`; the paper prints 1, every implementation uses 0.
+    valid positions, sum over sources of box(mask), exceeds `threshold`; the paper prints 1, implementations use 0.
 
     Args:
       sources: features (B, H, W, C_g) with masks (B, H, W, 1).
@@ -71,7 +73,10 @@ def partial_conv(
     pads = same_padding(size, dilation) if padding is None else (padding, padding)
     masks = [lax.stop_gradient(source.mask).astype(jnp.float32) for source in sources]
     linear = conv2d_of_concat(
-        [source.features.astype(kernel.dtype) * mask.astype(kernel.dtype) for source, mask in zip(sources, masks, strict=True)],
+        [
+            source.features.astype(kernel.dtype) * mask.astype(kernel.dtype)
+            for source, mask in zip(sources, masks, strict=True)
+        ],
         [source.upsample for source in sources],
         kernel,
         strides=strides,
