@@ -197,6 +197,10 @@ def test_upsampled_conv3x3_is_a_convolution_of_the_upsampled_map():
         ((3, 3), 1, (4, 4), 4, (64, 72)),
         ((5, 5), 1, (2, 2), 1, (7, 6)),
         ((3, 3), 2, (1, 1), 1, (9, 8)),
+        ((7, 7), 2, (3, 3), 1, (10, 12)),
+        ((5, 5), 2, (2, 2), 1, (72, 71)),
+        ((4, 3), 3, (0, 2), 1, (11, 8)),
+        ((3, 3), 2, (3, 3), 2, (9, 8)),
     ],
 )
 def test_the_gradients_of_conv2d_are_those_of_xla(size, strides, padding, dilation, shape):
