@@ -58,22 +58,22 @@ class Checkpoints:
             ) from error
         self._drop_old()
 
-    def restore_newest(self, like: Tree) -> Tree | None:
-        """The newest intact state with the structure and shardings of `like`; None where no step was ever saved.
+    def restore_newest(self, like: Tree) -> Tree:
+        """The newest intact state with the structure and shardings of `like`; `like` where no step was ever saved.
 
         Damaged steps are set aside under the name STEP.damaged, with a warning. Raises UsageError where all are.
         """
-        steps = _steps(self.folder)
-        for step in steps:
-            if fault := _fault(self.folder / str(step)):
+        faults = {step: _fault(self.folder / str(step)) for step in _steps(self.folder)}
+        intact = [step for step, fault in faults.items() if not fault]
+        if not faults:
+            return like
+        if not intact:
+            raise UsageError(f"no intact checkpoint under {self.folder}: {_listed(faults)}; start in another workdir")
+        for step, fault in faults.items():
+            if fault:
                 _log.warning("checkpoint %s is damaged (%s): set aside", self.folder / str(step), fault)
                 _set_aside(self.folder / str(step))
         self._manager.reload()
-        intact = _steps(self.folder)
-        if steps and not intact:
-            raise UsageError(f"all checkpoints under {self.folder} are damaged; start again in another workdir")
-        if not intact:
-            return None
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
         return self._manager.restore(intact[-1], args=ocp.args.PyTreeRestore(abstract, restore_args=arguments))
@@ -116,19 +116,21 @@ def restore_generator(
         candidates = steps[::-1]
         if step == "best":
             candidates.sort(key=lambda s: _metric(folder / str(s)))  # stable: without metrics the newest stays first
+    faults = {}
     for candidate in candidates:
         path = folder / str(candidate)
         if fault := _fault(path):
+            faults[candidate] = fault
             _log.warning("checkpoint %s is damaged (%s): passed over", path, fault)
             continue
         config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
         return _read_generator(path / "default"), config, candidate
-    raise UsageError(f"no intact checkpoint under {folder}: {', '.join(map(str, candidates))} damaged")
+    raise UsageError(f"no intact checkpoint under {folder}: {_listed(faults)}")
 
 
 def _read_generator(path: pathlib.Path) -> dict[str, Any]:
-    reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-    tree = reader.metadata(path).item_metadata.tree
+    reader = ocp.PyTreeCheckpointHandler()
+    tree = reader.metadata(path).tree
     name = "generator" if tree["ema"] is None else "ema"
     wanted = {name: tree[name]}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
@@ -174,6 +176,10 @@ def _fault(path: pathlib.Path) -> str:
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{_MANIFEST} is unreadable"
     return ""
+
+
+def _listed(faults: dict[int, str]) -> str:
+    return "; ".join(f"step {step}: {fault}" for step, fault in faults.items())
 
 
 def _metric(path: pathlib.Path) -> float:

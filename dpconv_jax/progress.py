@@ -1,6 +1,6 @@
 """How far a run is, for the person watching: a bar on a terminal, plain lines elsewhere."""
 
-import time
+import math
 from types import TracebackType
 from typing import Self
 
@@ -9,11 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Reporter:
-    """Context of a loop of `steps` steps that starts at `start`."""
+    """Context of a loop to `steps` steps of `batch_size` images that starts at `start`."""
 
-    def __init__(self, *, start: int, steps: int):
-        self._start, self._steps = start, steps
-        self._began = time.monotonic()
+    def __init__(self, *, start: int, steps: int, batch_size: int):
+        self._steps, self._batch_size = steps, batch_size
         console = Console()
         self._bar = None
         if console.is_terminal:
@@ -37,16 +36,16 @@ class Reporter:
         if self._bar:
             self._bar.update(self._task, completed=step)
 
-    def report(self, step: int, *, loss: float, rate: float, detail: str) -> None:
-        """Loss and images a second at `step`: beside the bar, or on a line of its own with `detail`."""
+    def report(self, step: int, *, loss: float, pace: float, detail: str) -> None:
+        """Loss and seconds a step (nan: unknown yet): beside the bar, or on a line of its own with `detail`."""
+        speed = "" if math.isnan(pace) else f"  {self._batch_size / pace:.1f} img/s"
         if self._bar:
-            self._bar.update(self._task, description=f"loss {loss:.4g}  {rate:.1f} img/s")
+            self._bar.update(self._task, description=f"loss {loss:.4g}{speed}")
             return
-        left = (time.monotonic() - self._began) / max(1, step - self._start) * (self._steps - step)
-        minutes, seconds = divmod(round(left), 60)
-        self.say(
-            f"step {step}/{self._steps}  loss {loss:.4g} ({detail})  {rate:.1f} img/s  {minutes}:{seconds:02} left"
-        )
+        if speed:
+            minutes, seconds = divmod(round(pace * (self._steps - step)), 60)
+            speed += f"  {minutes}:{seconds:02} left"
+        self.say(f"step {step}/{self._steps}  loss {loss:.4g} ({detail}){speed}")
 
     def say(self, line: str) -> None:
         """A line that stays."""

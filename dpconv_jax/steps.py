@@ -5,6 +5,7 @@ Batches hold "image" (B, H, W, 3) float32 in [0, 1] and "mask" (B, H, W, 1), 1 =
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,9 @@ from ml_collections import ConfigDict
 from dpconv_jax import losses
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
+from dpconv_jax.models.convention import CONVENTIONS
 from dpconv_jax.models.discriminator import Discriminator
-from dpconv_jax.models.vgg16 import IMAGENET_MEAN, IMAGENET_STD, VGG16, features
+from dpconv_jax.models.vgg16 import VGG16, features
 
 Tree = Any  # nested dict of arrays
 Batch = dict[str, jax.Array]
@@ -76,40 +78,49 @@ def build_generator(model: ConfigDict, *, dtype: jnp.dtype = jnp.float32, rngs: 
         raise UsageError(f"config.model: {error}") from error
 
 
-def create(config: ConfigDict, *, steps_per_epoch: int) -> tuple[Gan, GanState]:
-    """Both networks, initialised from config.seed, at step 0."""
-    dtype = DTYPES[config.train.dtype]
-    generator_key, discriminator_key = jax.random.split(jax.random.key(config.seed))
-    generator = build_generator(config.model, dtype=dtype, rngs=nnx.Rngs(generator_key))
-    discriminator = Discriminator(dtype=dtype, rngs=nnx.Rngs(discriminator_key))
-    generator_graph, generator_params = nnx.split(generator, nnx.Param)
-    discriminator_graph, discriminator_params, batch_stats = nnx.split(discriminator, nnx.Param, nnx.BatchStat)
-    generator_params, discriminator_params, batch_stats = map(
-        nnx.to_pure_dict, (generator_params, discriminator_params, batch_stats)
-    )
-
+def build(config: ConfigDict, *, steps_per_epoch: int) -> Gan:
+    """The static half; no parameter is made. UsageError where the model's fields have no meaning."""
+    generator, discriminator = nnx.eval_shape(functools.partial(_networks, config))
     optim = config.optim
     adam = optax.scale_by_adam(b1=optim.b1, b2=optim.b2)
     clip = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
-    gan = Gan(
-        generator=generator_graph,
-        discriminator=discriminator_graph,
+    return Gan(
+        generator=nnx.graphdef(generator),
+        discriminator=nnx.graphdef(discriminator),
         generator_optimizer=optax.chain(*clip, adam),
         discriminator_optimizer=adam,
         learning_rate=schedule(optim, steps=config.train.steps, steps_per_epoch=steps_per_epoch),
         variant=config.model.variant,
-        dtype=dtype,
+        dtype=DTYPES[config.train.dtype],
     )
-    state = GanState(
+
+
+def initialise(gan: Gan, config: ConfigDict) -> GanState:
+    """The state at step 0, from config.seed."""
+
+    def make() -> tuple[Tree, Tree, Tree]:
+        generator, discriminator = _networks(config)
+        parts = (generator, nnx.Param), (discriminator, nnx.Param), (discriminator, nnx.BatchStat)
+        return tuple(nnx.to_pure_dict(nnx.state(module, kind)) for module, kind in parts)
+
+    generator, discriminator, batch_stats = jax.jit(make)()
+    return GanState(
         step=jnp.zeros((), jnp.int32),
-        generator=generator_params,
-        discriminator=discriminator_params,
+        generator=generator,
+        discriminator=discriminator,
         batch_stats=batch_stats,
-        generator_optimizer=gan.generator_optimizer.init(generator_params),
-        discriminator_optimizer=gan.discriminator_optimizer.init(discriminator_params),
-        ema=jax.tree.map(jnp.copy, generator_params) if optim.ema else None,
+        generator_optimizer=gan.generator_optimizer.init(generator),
+        discriminator_optimizer=gan.discriminator_optimizer.init(discriminator),
+        ema=jax.tree.map(jnp.copy, generator) if config.optim.ema else None,
     )
-    return gan, state
+
+
+def _networks(config: ConfigDict) -> tuple[nnx.Module, Discriminator]:
+    dtype = DTYPES[config.train.dtype]
+    # XLA's own generator: threefry for every shape of weights takes four times as long to compile.
+    generator_key, discriminator_key = jax.random.split(jax.random.key(config.seed, impl="rbg"))
+    generator = build_generator(config.model, dtype=dtype, rngs=nnx.Rngs(generator_key))
+    return generator, Discriminator(dtype=dtype, rngs=nnx.Rngs(discriminator_key))
 
 
 def schedule(optim: ConfigDict, *, steps: int, steps_per_epoch: int) -> Callable[[jax.Array], jax.Array]:
@@ -126,28 +137,13 @@ def schedule(optim: ConfigDict, *, steps: int, steps_per_epoch: int) -> Callable
     return factor
 
 
-def network_input(image: jax.Array, mask: jax.Array, *, variant: str) -> jax.Array:
-    """(B, H, W, 3) in [0, 1] -> what the variant's generator takes; the pixels of holes are never read."""
-    if variant == "released":
-        normalised = (image - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
-        return jnp.where(mask > 0, normalised, 0.5)
-    return jnp.where(mask > 0, image, 0.0)
-
-
-def to_rgb(output: jax.Array, *, variant: str) -> jax.Array:
-    """The generator's raw output as RGB of the scale of [0, 1]."""
-    if variant == "released":
-        return output * jnp.array(IMAGENET_STD) + jnp.array(IMAGENET_MEAN)
-    return output
-
-
 def generate(
     gan: Gan, params: Tree, image: jax.Array, mask: jax.Array, *, dropout_key: jax.Array | None = None
 ) -> jax.Array:
     """I_out (B, H, W, 3) float32, RGB in [0, 1], of the holes of `image`."""
-    x = network_input(image, mask, variant=gan.variant)
+    x = CONVENTIONS[gan.variant].prepare(image, mask)
     output, _ = nnx.merge(gan.generator, params)(x, mask, dropout_key=dropout_key)
-    return to_rgb(output, variant=gan.variant)
+    return output
 
 
 def discriminate(gan: Gan, params: Tree, batch_stats: Tree, image: jax.Array) -> tuple[jax.Array, Tree]:

@@ -80,6 +80,28 @@ class Stop:
             raise SystemExit(INTERRUPTED)
 
 
+class Inpainter:
+    """The generator over the mesh as a function of numpy batches of any size, compiled for one: `batch_size`."""
+
+    def __init__(self, gan: steps.Gan, mesh: Mesh, *, batch_size: int):
+        whole, parts = sharding.replicated(mesh), sharding.split(mesh)
+        self._generate = jax.jit(functools.partial(steps.generate, gan), in_shardings=(whole, parts, parts))
+        self._size = batch_size + -batch_size % mesh.size
+        self.mesh = mesh
+
+    def __call__(self, params: steps.Tree, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """image (B, H, W, 3) in [0, 1], mask (B, H, W, 1) -> I_out (B, H, W, 3) float32."""
+        padding = [(0, -len(image) % self._size)] + [(0, 0)] * 3
+        images, masks_ = (np.pad(array, padding, mode="edge") for array in (image, mask))
+        chunks = [slice(first, first + self._size) for first in range(0, len(images), self._size)]
+        outputs = [np.asarray(self._generate(params, images[chunk], masks_[chunk])) for chunk in chunks]
+        return np.concatenate(outputs)[: len(image)]
+
+    def bind(self, params: steps.Tree) -> BatchMethod:
+        """A method for `evaluate`."""
+        return functools.partial(self, params)
+
+
 def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, command: str) -> None:
     """Trains to train.steps, going on where `workdir` stands, then evaluates the best checkpoint and reports.
 
@@ -93,29 +115,29 @@ def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, c
         mask_files = open_mask_files(config)
         source = open_source(config, "train")
         validation = open_validation(config, mask_files)
-        remember(config, workdir)
 
-        gan, state = steps.create(config, steps_per_epoch=max(1, len(source) // config.train.batch_size))
-        state = jax.device_put(state, sharding.replicated(mesh))
+        gan = steps.build(config, steps_per_epoch=max(1, len(source) // config.train.batch_size))
+        remember(config, workdir)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
-        restored = checkpoints.restore_newest(state)
-        state = state if restored is None else restored
-        del restored
+        state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
+        state = checkpoints.restore_newest(state)
         describe(config, state, source, mesh)
 
+        inpaint = Inpainter(gan, mesh, batch_size=config.eval.batch_size)
         train(
             config,
             gan,
             state,
             batches=open_batches(config, source, mask_files),
             validation=validation,
+            inpaint=inpaint,
             vgg=vgg,
             mesh=mesh,
             checkpoints=checkpoints,
             writer=Writer(workdir, step=int(state.step)),
             stop=stop,
         )
-        evaluate_best(config, workdir, validation=validation, mesh=mesh, command=command)
+        evaluate_best(config, workdir, validation=validation, inpaint=inpaint, command=command)
 
 
 def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, command: str) -> None:
@@ -126,7 +148,8 @@ def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, comman
         raise UsageError(f"{workdir} holds no training run to evaluate; train first, with --mode=train_and_evaluate")
     compare(config, workdir)
     validation = open_validation(config, open_mask_files(config))
-    evaluate_best(config, workdir, validation=validation, mesh=mesh, command=command)
+    inpaint = Inpainter(steps.build(config, steps_per_epoch=1), mesh, batch_size=config.eval.batch_size)
+    evaluate_best(config, workdir, validation=validation, inpaint=inpaint, command=command)
 
 
 # ---- before the first step ----
@@ -276,6 +299,7 @@ def train(
     *,
     batches: Any,
     validation: Validation,
+    inpaint: Inpainter,
     vgg: VGG16 | None,
     mesh: Mesh,
     checkpoints: Checkpoints,
@@ -285,12 +309,11 @@ def train(
     """From the state's step to train.steps; log lines, pictures, validation and checkpoints in their cadence."""
     cadence, start = config.train, int(state.step)
     step_on_mesh = compile_step(gan, config, mesh)
-    inpaint = Inpainter(gan, mesh)
     vgg = jax.device_put(vgg, sharding.replicated(mesh))
     samples = fixed_samples(validation)
     batches.set_state({"next_index": start})
 
-    with Reporter(start=start, steps=cadence.steps) as reporter, stop.deferred():
+    with Reporter(start=start, steps=cadence.steps, batch_size=cadence.batch_size) as reporter, stop.deferred():
         metrics = Metrics(config, start=start, writer=writer, reporter=reporter)
 
         def due(every: int, step: int) -> bool:
@@ -352,26 +375,6 @@ def compile_step(
         out_shardings=(whole, whole),
         donate_argnums=0,
     )
-
-
-class Inpainter:
-    """The generator over the mesh as a function of numpy batches of any size."""
-
-    def __init__(self, gan: steps.Gan, mesh: Mesh):
-        whole, parts = sharding.replicated(mesh), sharding.split(mesh)
-        self._generate = jax.jit(functools.partial(steps.generate, gan), in_shardings=(whole, parts, parts))
-        self._mesh = mesh
-
-    def __call__(self, params: steps.Tree, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """image (B, H, W, 3) in [0, 1], mask (B, H, W, 1) -> I_out (B, H, W, 3) float32."""
-        count = len(image)
-        padding = [(0, -count % self._mesh.size)] + [(0, 0)] * 3
-        image, mask = (np.pad(array, padding, mode="edge") for array in (image, mask))
-        return np.asarray(self._generate(params, image, mask))[:count]
-
-    def bind(self, params: steps.Tree) -> BatchMethod:
-        """A method for `evaluate`."""
-        return functools.partial(self, params)
 
 
 def measure(inpaint: Inpainter, params: steps.Tree, validation: Validation, stop: Stop) -> float | None:
@@ -466,9 +469,13 @@ class Metrics:
     def _log(self, step: int) -> None:
         now = time.monotonic()
         assert self._clock is not None
-        rate = self._timed * self._batch_size / (now - self._clock) if self._timed else math.nan
+        pace = (now - self._clock) / self._timed if self._timed else math.nan
         means = {name: value / self._finite for name, value in self._sums.items()}
-        means |= {"skipped": self._count - self._finite, "bad_images": self._bad, "images_per_second": rate}
+        means |= {
+            "skipped": self._count - self._finite,
+            "bad_images": self._bad,
+            "images_per_second": self._batch_size / pace,
+        }
         self._seconds += now - self._clock
         scalars = {f"train/{name}": value for name, value in (means | {"seconds": self._seconds}).items()}
         self._writer.write_scalars(step, scalars)
@@ -477,7 +484,7 @@ class Metrics:
         )
         for name, count in (("steps skipped", means["skipped"]), ("bad images", self._bad)):
             detail += f", {count} {name}" if count else ""
-        self._reporter.report(step, loss=means.get("total", math.nan), rate=rate, detail=detail)
+        self._reporter.report(step, loss=means.get("total", math.nan), pace=pace, detail=detail)
         self._sums, self._finite, self._count, self._bad, self._timed = {}, 0, 0, 0, 0
         self._clock = now
 
@@ -486,21 +493,18 @@ class Metrics:
 
 
 def evaluate_best(
-    config: ConfigDict, workdir: pathlib.Path, *, validation: Validation, mesh: Mesh, command: str
+    config: ConfigDict, workdir: pathlib.Path, *, validation: Validation, inpaint: Inpainter, command: str
 ) -> None:
     """All metrics of the best checkpoint and the baselines in the three buckets, and the report."""
     params, _, step = restore_generator(workdir, step="best")
-    gan, state = steps.create(config, steps_per_epoch=1)
-    params = jax.tree.unflatten(jax.tree.structure(state.generator), jax.tree.leaves(nnx.restore_int_paths(params)))
-    params = jax.device_put(params, sharding.replicated(mesh))
+    params = jax.device_put(nnx.restore_int_paths(params), sharding.replicated(inpaint.mesh))
     print(f"evaluating step {step}", flush=True)
     evaluation = evaluate(
-        {config.model.name: Inpainter(gan, mesh).bind(params), **classical.batched(config.eval.baselines)},
+        {config.model.name: inpaint.bind(params), **classical.batched(config.eval.baselines)},
         validation,
         out_dir=workdir / "eval",
         bootstrap=config.eval.bootstrap,
         seed=config.seed,
-        mask_source={"preset": config.mask.preset, "seed": config.seed},
     )
     rows = [row for row in read_scalars(workdir / "metrics.jsonl") if row["step"] <= step and row.get("train/seconds")]
     path = report.write(
@@ -513,7 +517,7 @@ def evaluate_best(
         step=step,
         images_seen=step * config.train.batch_size,
         seconds=rows[-1]["train/seconds"] if rows else 0.0,
-        hardware=f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {os.cpu_count()} CPU cores",
+        hardware=f"{inpaint.mesh.size} x {inpaint.mesh.devices.flat[0].device_kind}, {os.cpu_count()} CPU cores",
         notes=[f"VGG-16: {pathlib.Path(config.loss.vgg_weights).name}"] if config.loss.style else [],
     )
     print(f"report: {path}", flush=True)

@@ -36,12 +36,13 @@ class Writer:
         return self._last.get(name, 0.0)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """One line {"step": ..., name: value, ...}; values that are not finite become null."""
+        """One line {"step": ..., name: value, ...}; values that are not finite become null, and no point."""
         finite = {name: float(value) if np.isfinite(value) else None for name, value in scalars.items()}
         self._lines.write(json.dumps({"step": step, **finite}) + "\n")
         self._lines.flush()
-        for name, value in scalars.items():
-            self._board.add_scalar(name, value, step)
+        for name, value in finite.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
 
     def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
         """uint8 (H, W, 3) each, to WORKDIR/samples/NAME-STEP.png and TensorBoard."""

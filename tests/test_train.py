@@ -1,0 +1,474 @@
+"""The training step and the loop: gradients, devices, resume, skipped steps, signals, refused configs."""
+
+import hashlib
+import json
+import os
+import pathlib
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+from PIL import Image
+
+from configs import base
+from dpconv_jax import losses, sharding, steps, train
+from dpconv_jax.checkpoints import Checkpoints
+from dpconv_jax.errors import UsageError
+from dpconv_jax.models import GENERATORS
+from dpconv_jax.models.vgg16 import BLOCKS, VGG16
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SIZE = 32
+
+
+class Toy(nnx.Module):
+    """Two convolutions with the interface of a generator: the step is tested, and it compiles fast."""
+
+    stride = 8
+
+    def __init__(
+        self, *, variant: str, width: float, dilations: tuple[int, ...], dropout: float, dtype, rngs: nnx.Rngs
+    ):
+        self.first = nnx.Conv(4, 8, (3, 3), strides=2, dtype=dtype, rngs=rngs)
+        self.last = nnx.Conv(8, 12, (3, 3), dtype=dtype, rngs=rngs)
+        self.dropout = dropout
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, dropout_key: jax.Array | None = None):
+        hidden = nnx.leaky_relu(self.first(jnp.concatenate([x, mask], axis=-1)), 0.2)
+        if dropout_key is not None and self.dropout:
+            hidden = hidden * jax.random.bernoulli(dropout_key, 1 - self.dropout, hidden.shape) / (1 - self.dropout)
+        out = self.last(hidden)
+        out = out.reshape(*out.shape[:3], 2, 2, 3).swapaxes(2, 3).reshape(*x.shape)
+        return nnx.sigmoid(out.astype(jnp.float32)), {"input": mask}
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy among the generators."""
+    monkeypatch.setitem(GENERATORS, "toy", Toy)
+
+
+def tiny(*, name: str = "toy") -> ConfigDict:
+    """Dropout, noisy labels and the average on; no style term."""
+    config = base.get_config()
+    config.model.name = name
+    config.model.width = 0.125
+    config.model.dilations = (1, 1, 1, 1)
+    config.model.dropout = 0.3
+    config.loss.style = 0.0
+    config.optim.ema = 0.9
+    config.data.name = "image_folder"
+    config.data.size = SIZE
+    config.data.threads = 1
+    config.train.batch_size = 4
+    config.train.steps = 4
+    config.train.log_every = 1
+    config.train.image_every = 100
+    config.train.eval_every = 100
+    config.train.checkpoint_every = 2
+    config.eval.batch_size = 4
+    config.eval.bootstrap = 10
+    return config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Twenty little photos."""
+    path = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+        small.resize((40, 40), Image.Resampling.BICUBIC).save(path / f"{index}.png")
+    return path
+
+
+def batch(seed: int) -> steps.Batch:
+    image_key, mask_key = jax.random.split(jax.random.key(seed))
+    image = jax.image.resize(jax.random.uniform(image_key, (4, 4, 4, 3)), (4, SIZE, SIZE, 3), "linear")
+    holes = jax.random.bernoulli(mask_key, 0.3, (4, 4, 4, 1)).astype(jnp.float32)
+    return {"image": image, "mask": 1 - jax.image.resize(holes, (4, SIZE, SIZE, 1), "nearest")}
+
+
+def flat_vgg() -> VGG16:
+    """A feature network of the right shapes; its values are random."""
+    rng = np.random.default_rng(0)
+    layers = [layer for block in BLOCKS for layer in block]
+    kernels = {
+        name: jnp.asarray(rng.normal(0, (2 / (9 * i)) ** 0.5, (3, 3, i, o)), jnp.float32) for name, i, o in layers
+    }
+    return VGG16(kernels, {name: jnp.zeros(o) for name, _, o in layers}, "torchvision")
+
+
+def digest(tree: steps.Tree) -> str:
+    """One hash of every leaf, and of where it hangs."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        total.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    return total.hexdigest()
+
+
+def distance(one: steps.Tree, other: steps.Tree) -> float:
+    """Of two trees, relative to the first."""
+    return float(optax.tree.norm(optax.tree.sub(one, other)) / optax.tree.norm(one))
+
+
+def step_of(config: ConfigDict):
+    """A compiled step, and the state it starts from."""
+    gan = steps.build(config, steps_per_epoch=10)
+    step = jax.jit(lambda state, batch: steps.train_step(gan, config, state, batch, None))
+    return step, steps.initialise(gan, config)
+
+
+def test_steps_of_the_real_network_learn_and_move_everything():
+    config = tiny(name="dpconv")
+    config.model.dropout = 0.0
+    config.optim.generator_lr = 2e-3
+    step, first = step_of(config)
+    state, rows = first, []
+    for number in range(12):
+        state, metrics = step(state, batch(0))
+        assert int(state.step) == number + 1
+        rows.append({name: float(value) for name, value in metrics.items()})
+    assert rows[-1]["total"] < 0.9 * rows[0]["total"]
+    for name in ("generator", "discriminator", "batch_stats", "ema"):
+        assert distance(getattr(first, name), getattr(state, name)) > 1e-4, name
+    # The average lags behind the weights it follows.
+    assert state.best_generator is state.ema
+    assert 0 < distance(state.generator, state.ema) < distance(state.generator, first.generator)
+    for row in rows:
+        assert row["pixel"] + row["style"] + row["adversarial"] + row["tv"] == pytest.approx(row["total"], rel=1e-5)
+        assert row["style"] == row["skipped"] == 0.0 < min(row["pixel"], row["adversarial"], row["tv"])
+        assert row["adversarial"] < 0.1 < row["pixel"]  # weighted: 1e-3 of about 1, against 10 of about 0.2
+
+
+def test_one_forward_pass_gives_the_gradient_of_the_whole_loss():
+    """The gradient pulled back from I_out is jax.grad of Eq. (5) as a function of the generator's parameters."""
+    config = tiny()
+    config.model.dropout = 0.0
+    config.loss.adversarial = 0.5  # so that every term shows in the sum
+    config.loss.tv = 0.5
+    config.optim.clip_norm = 0.0
+    gan = steps.build(config, steps_per_epoch=10)
+    state = steps.initialise(gan, config)
+    vgg = flat_vgg()
+    config.loss.style = 120.0
+    weights = losses.Weights(pixel=10.0, style=120.0, adversarial=0.5, tv=0.5)
+
+    @jax.jit
+    def both(state: steps.GanState, batch: steps.Batch, vgg: VGG16):
+        new, metrics = steps.train_step(gan, config, state, batch, vgg)
+
+        def whole(params: steps.Tree) -> jax.Array:
+            output = steps.generate(gan, params, batch["image"], batch["mask"])
+            # As train_step does: the discriminator is the updated one, its statistics are not touched.
+            total, _ = steps.generator_loss(
+                gan,
+                output,
+                batch,
+                vgg=vgg,
+                discriminator=new.discriminator,
+                batch_stats=new.batch_stats,
+                weights=weights,
+            )
+            return total
+
+        value, gradient = jax.value_and_grad(whole)(state.generator)
+        return new, metrics, value, gradient
+
+    new, metrics, value, gradient = both(state, batch(0), vgg)
+    assert float(metrics["total"]) == pytest.approx(float(value), rel=1e-5)
+    assert float(metrics["style"]) > 0
+    # Adam's first moment after one step from zero is (1 - b1) times the gradient that was used.
+    used = jax.tree.map(lambda moment: moment / (1 - config.optim.b1), new.generator_optimizer[0].mu)
+    assert distance(gradient, used) < 1e-4
+
+
+def test_neither_network_moves_by_the_other_ones_step():
+    config = tiny()
+    config.model.dropout = 0.0
+    config.optim.generator_lr = 0.0
+    gan = steps.build(config, steps_per_epoch=10)
+    state = steps.initialise(gan, config)
+
+    @jax.jit
+    def run(state: steps.GanState, batch: steps.Batch):
+        new, _ = steps.train_step(gan, config, state, batch, None)
+
+        def of_generator(params: steps.Tree) -> tuple[jax.Array, steps.Tree]:
+            fake = steps.generate(gan, params, batch["image"], batch["mask"])
+            return steps.discriminator_loss(
+                gan,
+                state.discriminator,
+                state.batch_stats,
+                real=batch["image"],
+                fake=fake,
+                key=jax.random.key(0),
+                loss=config.loss,
+            )
+
+        leak, statistics = jax.grad(of_generator, has_aux=True)(state.generator)
+        return new, leak, statistics
+
+    new, leak, statistics = run(state, batch(0))
+    assert digest(new.generator) == digest(state.generator)
+    assert distance(state.discriminator, new.discriminator) > 1e-5
+    assert float(optax.tree.norm(leak)) == 0.0
+    # They saw the real and the fake batch of the discriminator's own step, and not the generator's pass through it.
+    assert distance(statistics, new.batch_stats) < 1e-6
+
+
+def test_without_the_adversarial_term_the_discriminator_rests():
+    config = tiny()
+    config.loss.adversarial = 0.0
+    config.loss.tv = 0.0
+    gan = steps.build(config, steps_per_epoch=10)
+    state = steps.initialise(gan, config)
+    new, metrics = jax.jit(lambda state: steps.train_step(gan, config, state, batch(0), None))(state)
+    assert digest(new.discriminator) == digest(state.discriminator)
+    assert digest(new.batch_stats) == digest(state.batch_stats)
+    assert float(metrics["total"]) == float(metrics["pixel"]) > 0
+
+
+def test_a_step_without_finite_gradient_leaves_everything_but_its_number():
+    step, state = step_of(tiny())
+    state, _ = step(state, batch(0))
+    bad = batch(1)
+    bad["image"] = bad["image"].at[0, 0, 0, 0].set(jnp.nan)
+    new, metrics = step(state, bad)
+    assert float(metrics["skipped"]) == 1.0
+    assert int(new.step) == 2
+    assert digest(new.replace(step=0)) == digest(state.replace(step=0))
+    healed, metrics = step(new, batch(1))
+    assert float(metrics["skipped"]) == 0.0
+    assert distance(new.generator, healed.generator) > 0
+
+
+def test_bfloat16_computes_close_to_float32_and_keeps_float32_state():
+    totals = {}
+    for dtype in ("float32", "bfloat16"):
+        config = tiny()
+        config.train.dtype = dtype
+        step, state = step_of(config)
+        new, metrics = step(state, batch(0))
+        assert {leaf.dtype for leaf in jax.tree.leaves(new)} == {jnp.dtype("float32"), jnp.dtype("int32")}
+        totals[dtype] = float(metrics["total"])
+    assert totals["bfloat16"] == pytest.approx(totals["float32"], rel=0.02)
+    assert totals["bfloat16"] != totals["float32"]
+
+
+def test_clipping_bounds_the_gradient_that_adam_sees():
+    config = tiny()
+    config.optim.clip_norm = 0.01
+    step, state = step_of(config)
+    new, metrics = step(state, batch(0))
+    assert float(metrics["gradient_norm"]) > 0.01
+    moment = float(optax.tree.norm(new.generator_optimizer[1].mu))
+    assert moment == pytest.approx(0.01 * (1 - config.optim.b1), rel=1e-4)
+
+
+def test_four_devices_make_the_step_of_one():
+    config = tiny()
+    gan = steps.build(config, steps_per_epoch=10)
+    results = []
+    for devices in (1, 4):
+        mesh = sharding.data_mesh(devices)
+        state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
+        step = train.compile_step(gan, config, mesh)
+        for seed in range(2):
+            arrays = sharding.to_devices({name: np.asarray(value) for name, value in batch(seed).items()}, mesh)
+            state, metrics = step(state, arrays, None)
+        assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
+        results.append((jax.device_get(state), float(metrics["total"])))
+    (one, loss_of_one), (four, loss_of_four) = results
+    assert loss_of_four == pytest.approx(loss_of_one, rel=1e-4)
+    assert distance(one.generator_optimizer[-1].mu, four.generator_optimizer[-1].mu) < 1e-3
+    assert distance(one.discriminator_optimizer.mu, four.discriminator_optimizer.mu) < 1e-3
+    assert distance(one.batch_stats, four.batch_stats) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "factor"),
+    [("constant", 50, 1.0), ("exponential", 25, 0.81), ("cosine", 50, 0.5), ("cosine", 100, 0.0), ("constant", 4, 0.5)],
+)
+def test_schedules(name: str, step: int, factor: float):
+    optim = tiny().optim
+    optim.schedule = name
+    optim.warmup_steps = 10
+    assert float(steps.schedule(optim, steps=100, steps_per_epoch=10)(jnp.int32(step))) == pytest.approx(
+        factor, abs=1e-6
+    )
+
+
+# ---- the loop ----
+
+
+def run(config: ConfigDict, folder: pathlib.Path, workdir: pathlib.Path) -> steps.GanState:
+    """Trains in this process on one device, then gives the state as the newest checkpoint has it."""
+    config.data.dir = str(folder)
+    config.train.devices = 1
+    train.train_and_evaluate(config, workdir, command="a test")
+    return newest(config, workdir)
+
+
+def newest(config: ConfigDict, workdir: pathlib.Path) -> steps.GanState:
+    gan = steps.build(config, steps_per_epoch=1)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=3)
+    try:
+        return checkpoints.restore_newest(steps.initialise(gan, config))
+    finally:
+        checkpoints.close()
+
+
+def test_the_loop_writes_what_it_promises_and_resumes_exactly(folder, tmp_path, capsys):
+    config = tiny()
+    config.train.steps = 6
+    whole = run(config, folder, tmp_path / "whole")
+    output = capsys.readouterr().out
+    assert "step 1/6  loss" in output and "loss terms off: style" in output
+    assert "report:" in output
+
+    names = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert names == {"config.json", "checkpoints", "metrics.jsonl", "tb", "samples", "eval", "report.md", "report.png"}
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "train/total" in row] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows if "val/l1" in row] == [6]
+    assert 0 < rows[-1]["val/l1"] < 100
+    with Image.open(tmp_path / "whole" / "samples" / "validation-0000006.png") as grid:
+        assert grid.size == (5 * SIZE + 4 * 2, 3 * 2 * SIZE + 5 * 2)  # at most two images a bucket; gaps of 2
+
+    config.train.steps = 3
+    run(config, folder, tmp_path / "broken")
+    config.train.steps = 6
+    resumed = run(config, folder, tmp_path / "broken")
+    assert "going on from step 3" in capsys.readouterr().out
+    assert int(resumed.step) == 6
+    assert digest(resumed) == digest(whole)
+
+
+def test_a_finished_run_only_evaluates_again(folder, tmp_path):
+    config = tiny()
+    config.train.steps = 2
+    state = run(config, folder, tmp_path)
+    (tmp_path / "report.md").unlink()
+    lines = (tmp_path / "metrics.jsonl").read_text()
+    train.evaluate_only(config, tmp_path, command="a test")
+    assert (tmp_path / "report.md").exists()
+    assert (tmp_path / "metrics.jsonl").read_text() == lines
+    assert digest(run(config, folder, tmp_path)) == digest(state)
+
+
+def test_other_configs_are_refused_by_field_and_free_ones_taken(folder, tmp_path):
+    config = tiny()
+    config.train.steps = 1
+    run(config, folder, tmp_path)
+    before = (tmp_path / "config.json").read_text()
+    config.optim.generator_lr = 1e-3
+    config.data.size = 64
+    with pytest.raises(UsageError) as refusal:
+        train.train_and_evaluate(config, tmp_path, command="")
+    message = str(refusal.value)
+    assert "data.size was 32, is 64" in message
+    assert "optim.generator_lr was 0.0002, is 0.001" in message
+    assert "\n" not in message
+    assert (tmp_path / "config.json").read_text() == before
+
+    config.optim.generator_lr = 2e-4
+    config.data.size = 32
+    config.train.steps = 2
+    config.train.log_every = config.train.checkpoint_every = 7
+    config.train.keep = 1
+    config.data.threads = 2
+    config.eval.bootstrap = 5
+    assert int(run(config, folder, tmp_path).step) == 2
+    assert json.loads((tmp_path / "config.json").read_text())["train"]["keep"] == 1
+
+
+def test_twenty_bad_steps_in_a_row_end_the_run_and_the_checkpoint_stays(folder, tmp_path, monkeypatch):
+    config = tiny()
+    config.train.steps = 2
+    good = run(config, folder, tmp_path)
+    real = train.pipeline.train_batches
+
+    def poisoned(*args, **options):
+        batches = real(*args, **options)
+
+        class Poisoned:
+            def set_state(self, state):
+                batches.set_state(state)
+
+            def __next__(self):
+                batch = next(batches)
+                return {**batch, "image": batch["image"] * np.nan}
+
+        return Poisoned()
+
+    monkeypatch.setattr(train.pipeline, "train_batches", poisoned)
+    config.train.steps = 60
+    config.train.checkpoint_every = 1000
+    with pytest.raises(UsageError, match="20 steps in a row, up to step 22"):
+        run(config, folder, tmp_path)
+    assert digest(newest(config, tmp_path)) == digest(good)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("train.batch_size", 6, "train.batch_size is 6; it must be a multiple of the 4 devices"),
+        ("train.devices", 9, "train.devices is 9; .* at most 4"),
+        ("train.dtype", "float16", "train.dtype is 'float16'; known: float32, bfloat16"),
+        ("train.log_every", 0, "train.log_every is 0; it must be at least 1"),
+        ("optim.schedule", "step", "optim.schedule is 'step'; known: constant, exponential, cosine"),
+        ("model.name", "unet", "model.name is 'unet'; known: dpconv"),
+        ("data.size", 36, "data.size is 36; it must be a multiple of 8"),
+        ("data.name", "mnist", "data.name 'mnist' is unknown"),
+        ("loss.style", 120.0, "loss.vgg_weights is empty"),
+        ("eval.baselines", ("magic",), "unknown baseline 'magic'"),
+    ],
+)
+def test_what_cannot_train_is_refused_before_anything_is_written(field, value, message, folder, tmp_path):
+    config = tiny()
+    config.data.dir = str(folder)
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UsageError, match=message) as refusal:
+        train.train_and_evaluate(config, tmp_path / "run", command="")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_saves_the_step_and_the_next_run_goes_on(folder, tmp_path, monkeypatch, capsys):
+    config = tiny()
+    config.train.steps = 6
+    whole = run(config, folder, tmp_path / "whole")
+    real = train.pipeline.train_batches
+
+    def interrupting(*args, **options):
+        batches = real(*args, **options)
+
+        class Interrupting:
+            served = 0
+
+            def set_state(self, state):
+                batches.set_state(state)
+
+            def __next__(self):
+                self.served += 1
+                if self.served == 3:  # while the third step is on its way
+                    os.kill(os.getpid(), signal.SIGTERM)
+                return next(batches)
+
+        return Interrupting()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.pipeline, "train_batches", interrupting)
+        with pytest.raises(SystemExit) as end:
+            run(config, folder, tmp_path / "stopped")
+    assert end.value.code == 42
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert "stopped at step 3, which is saved" in capsys.readouterr().out
+    assert int(newest(config, tmp_path / "stopped").step) == 3
+    assert digest(run(config, folder, tmp_path / "stopped")) == digest(whole)
