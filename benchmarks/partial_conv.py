@@ -1,0 +1,198 @@
+"""What the partial convolutions of DPConv cost: over plain convolutions, and against PyTorch's reference layer.
+
+    python benchmarks/partial_conv.py [--rounds 5] [--size 256] [--batch 4] [--width 1.0] [--json FILE]
+
+Needs `pip install dpconv-jax[bench]`. Every contender does the same work on the same weights, float32, in turn within
+each round, so that the ratios hold on a machine whose speed drifts; outputs are compared before the clock starts.
+FLOPs are counted in the jaxpr, so that they are exact and the same on every backend: 2 for each multiply-add of a
+matrix product or convolution (of pixels, not padding), 1 for each element of any other arithmetic.
+"""
+
+import argparse
+import functools
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import torch_reference
+from flax import nnx
+from jax.extend import core
+
+from dpconv_jax.models.dpconv import DPConv, Masks, _decoder_activation, _encoder_activation
+
+MOVES = {
+    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "gather", "iota", "pad", "reshape", "rev",
+    "slice", "split", "squeeze", "stop_gradient", "transpose", "dynamic_slice", "platform_index",
+}  # fmt: skip
+
+
+class PlainDPConv(DPConv):
+    """The `paper` graph with ordinary convolutions: what the mask path is measured against."""
+
+    def _paper(self, x: jax.Array, masks: Masks, dropout_key: jax.Array | None) -> jax.Array:
+        up, same = True, False
+        e0 = nnx.relu(self.e0.plain([x], [same]))
+        e2 = _encoder_activation(self.e2.plain([_encoder_activation(self.e1.plain([e0], [same]))], [same]))
+        e3 = _encoder_activation(self.e3.plain([e2], [same]))
+        d = _encoder_activation(self.d1.plain([e3], [same]))
+        for layer in (self.d2, self.d3, self.d4):
+            d = _encoder_activation(layer.plain([d], [same])) + d
+        u1 = _decoder_activation(self.u1.plain([e3, nnx.relu(self.a1(d))], [up, up]))
+        a2 = nnx.relu(self.a2(jnp.concatenate([e2, u1], axis=-1)))
+        u2 = _decoder_activation(self.u2.plain([a2], [up]))
+        u3 = _decoder_activation(self.u3.plain([u2, e0], [same, same]))
+        return self.u4.plain([u3, x], [up, same])
+
+
+def _convolution_flops(equation: core.JaxprEqn) -> int:
+    """Of an ungrouped convolution without dilation of its input; products with padding are not counted."""
+    inputs, kernel = (variable.aval.shape for variable in equation.invars)
+    options = equation.params
+    numbers = options["dimension_numbers"]
+    total = 2 * inputs[numbers.lhs_spec[0]] * kernel[numbers.rhs_spec[0]] * kernel[numbers.rhs_spec[1]]
+    for axis, stride in enumerate(options["window_strides"]):
+        size, taps = inputs[numbers.lhs_spec[2 + axis]], kernel[numbers.rhs_spec[2 + axis]]
+        outputs = equation.outvars[0].aval.shape[numbers.out_spec[2 + axis]]
+        before, dilation = options["padding"][axis][0], options["rhs_dilation"][axis]
+        places = np.arange(outputs)[:, None] * stride + np.arange(taps) * dilation - before
+        total *= int(np.sum((places >= 0) & (places < size)))
+    return total
+
+
+def flops(jaxpr: core.Jaxpr) -> int:
+    """Arithmetic of a jaxpr, loops and calls included."""
+    total = 0
+    for equation in jaxpr.eqns:
+        name, shape = equation.primitive.name, equation.outvars[0].aval.shape
+        inner = [p.jaxpr if isinstance(p, core.ClosedJaxpr) else p for p in equation.params.values()]
+        inner = [p for p in inner if isinstance(p, core.Jaxpr)]
+        if name == "conv_general_dilated":
+            total += _convolution_flops(equation)
+        elif name == "dot_general":
+            contracted = equation.params["dimension_numbers"][0][0]
+            total += 2 * math.prod(shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+        elif name == "cond":
+            total += max(flops(branch.jaxpr) for branch in equation.params["branches"])
+        elif inner:
+            total += equation.params.get("length", 1) * sum(flops(p) for p in inner)
+        elif name.startswith("reduce_"):
+            total += equation.invars[0].aval.size
+        elif name not in MOVES:
+            total += math.prod(shape)
+    return total
+
+
+def jax_generator(model: type[DPConv], width: float) -> Callable:
+    graph = nnx.split(nnx.eval_shape(lambda: model(width=width, rngs=nnx.Rngs(0))))[0]
+
+    def generate(parameters: nnx.State, image: jax.Array, mask: jax.Array) -> jax.Array:
+        return nnx.merge(graph, parameters)(image, mask)[0]
+
+    return generate
+
+
+def contenders(width: float, image: np.ndarray, mask: np.ndarray) -> tuple[dict, dict]:
+    """(forward, training step) functions without arguments by name, and GFLOP an image of the two JAX networks."""
+    model = DPConv(width=width, rngs=nnx.Rngs(0))
+    for attention in (model.a1, model.a2):
+        attention.gamma[...] = jnp.float32(1)  # as after training: from 0 its branch would not be tested
+    parameters = nnx.state(model, nnx.Param)
+    x, m = jnp.asarray(image), jnp.asarray(mask)
+    runs: dict[str, dict[str, Callable[[], object]]] = {"forward": {}, "step": {}}
+    gflop, outputs = {}, {}
+
+    for name, kind in (("jax", DPConv), ("jax plain", PlainDPConv)):
+        generate = jax_generator(kind, width)
+        gflop[name] = flops(jax.make_jaxpr(generate)(parameters, x, m).jaxpr) / len(image) / 1e9
+
+        def loss(parameters, x, m, generate=generate):
+            return jnp.square(generate(parameters, x, m) - 0.5).mean()
+
+        forward = functools.partial(jax.jit(generate), parameters, x, m)
+        step = functools.partial(jax.jit(jax.value_and_grad(loss)), parameters, x, m)
+        runs["forward"][name] = lambda run=forward: jax.block_until_ready(run())
+        runs["step"][name] = lambda run=step: jax.block_until_ready(run())
+        outputs[name] = np.asarray(forward())
+
+    theirs = torch_reference.DPConv(width=width)
+    theirs.load(jax.tree.map(np.asarray, nnx.to_pure_dict(parameters)))
+    tx, tm = (torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2))) for a in (image, mask))
+    for name, valid in (("torch reference", tm), ("torch plain", None)):
+
+        def infer(valid=valid):
+            with torch.inference_mode():
+                return theirs(tx, valid)
+
+        def step(valid=valid):
+            theirs.zero_grad(set_to_none=True)
+            (theirs(tx, valid) - 0.5).square().mean().backward()
+
+        runs["forward"][name], runs["step"][name] = infer, step
+        outputs[name] = infer().numpy().transpose(0, 2, 3, 1)
+
+    for ours, reference in (("jax", "torch reference"), ("jax plain", "torch plain")):
+        difference = np.abs(outputs[ours] - outputs[reference]).max()
+        if difference > 1e-4:
+            raise SystemExit(f"{ours} and {reference} differ by {difference:.2g}; 1e-4 is allowed")
+    return runs, gflop
+
+
+def seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """One warm-up, then every contender once in each round."""
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    shape = (options.batch, options.size, options.size)
+    mask = np.ones((*shape, 1), np.float32)
+    mask[:, options.size // 4 : -options.size // 4, options.size // 3 : -options.size // 8] = 0
+    image = rng.random((*shape, 3), dtype=np.float32) * mask
+
+    runs, gflop = contenders(options.width, image, mask)
+    result: dict = {**vars(options), "json": None, "gflop_per_image": gflop}
+    result["mask_path_flops_share"] = gflop["jax"] / gflop["jax plain"] - 1
+    setting = f"{options.batch} x {options.size}^2, width {options.width}, float32"
+    print(f"DPConv, {setting}, medians of {options.rounds} rounds")
+    print(f"forward {gflop['jax']:.2f} GFLOP an image; mask path {result['mask_path_flops_share']:+.3%} FLOPs")
+    print(f"{'':16}{'':>18}{'ms':>8}{'/ torch reference':>19}{'/ jax plain':>13}")
+    for phase, times in ((phase, seconds(runs[phase], options.rounds)) for phase in runs):
+        result[phase] = {}
+        for name, values in times.items():
+            ratios = {
+                f"over {other}": statistics.median(a / b for a, b in zip(values, times[other], strict=True))
+                for other in ("torch reference", "jax plain")
+            }
+            median = statistics.median(values)
+            result[phase][name] = {"seconds": median, **ratios}
+            over_torch, over_plain = ratios.values()
+            print(f"{phase:16}{name:>18}{median * 1e3:8.0f}{over_torch:18.2f}x{over_plain:12.2f}x", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
