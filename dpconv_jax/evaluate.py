@@ -9,10 +9,9 @@ import csv
 import hashlib
 import heapq
 import io
-import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +19,12 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from dpconv_jax import metrics
+from dpconv_jax import masks, metrics
 from dpconv_jax.errors import UsageError
 from dpconv_jax.masks import BUCKETS
 
 BatchMethod = Callable[[np.ndarray, np.ndarray], ArrayLike]
-Batch = Mapping[str, Any]  # of data.pipeline.eval_batches: image, mask, id, ratio, coverage
+Batch = Mapping[str, Any]  # of data.pipeline.eval_batches: image, mask, row (of the masks' manifest)
 
 
 class Row(NamedTuple):
@@ -126,30 +125,27 @@ def evaluate(
     out_dir: str | os.PathLike[str],
     bootstrap: int,
     seed: int,
-    mask_source: Mapping[str, Any] | None = None,
     examples: int = 2,
 ) -> Evaluation:
     """Every method on the same images and masks of the three buckets.
 
-    Writes `out_dir`/metrics.csv (one line an image and method) and `out_dir`/manifest.jsonl (one line a mask: id,
-    bucket, ratio, coverage or null, `mask_source`, sha256 of its uint8 bytes), each whole or not at all. `bootstrap`
-    resamples stand behind each interval, drawn from `seed`; `examples` images of a bucket are kept, drawn by a hash of
-    their ids. An image that a method restores exactly has no PSNR: it is left out of that mean, and `n` is less.
+    Writes `out_dir`/metrics.csv (one line an image and method) and `out_dir`/manifest.jsonl (one `masks.Row` a mask),
+    each whole or not at all. `bootstrap` resamples stand behind each interval, drawn from `seed`; `examples` images of
+    a bucket are kept, drawn by a hash of their ids. An image that a method restores exactly has no PSNR: it is left out
+    of that mean, and `n` is less.
     Raises UsageError for an empty bucket, ValueError for an output of the wrong shape.
     """
     lines: list[dict[str, Any]] = []
-    manifest: list[dict[str, Any]] = []
+    manifest: list[masks.Row] = []
     rows: list[Row] = []
     kept: list[Example] = []
     for bucket in range(len(BUCKETS)):
         values: dict[tuple[str, str], list[float]] = {}
         shown: list[Example] = []
         for batch in _padded(batches_for_bucket(bucket), bucket):
-            facts = _facts(batch, bucket)
-            manifest += [
-                {**fact, **(mask_source or {}), "sha256": _sha256(batch.mask[i])} for i, fact in enumerate(facts)
-            ]
-            pictures = _examples(batch, facts)
+            entries = batch.batch["row"]
+            manifest += entries
+            pictures = _examples(batch, entries)
             for name, method in methods.items():
                 output = _outputs(name, method, batch)
                 composites, measured = jax.device_get(_composite_and_metrics(output, batch.image, batch.mask))
@@ -157,8 +153,9 @@ def evaluate(
                     example.raw[name] = output[i].copy()
                     example.composite[name] = composites[i].copy()
                 columns = {metric: column.tolist() for metric, column in measured.items()}
-                for i, fact in enumerate(facts):
-                    lines.append({"method": name, **fact, **{metric: column[i] for metric, column in columns.items()}})
+                for i, entry in enumerate(entries):
+                    known = {"id": entry.id, "bucket": bucket, "ratio": entry.ratio, "coverage": entry.coverage}
+                    lines.append({"method": name, **known, **{metric: column[i] for metric, column in columns.items()}})
                 for metric, column in columns.items():
                     values.setdefault((name, metric), []).extend(column[: batch.count])
             shown = heapq.nsmallest(examples, shown + pictures, key=_draw)
@@ -167,41 +164,23 @@ def evaluate(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     write_whole(out_dir / "metrics.csv", _csv(lines).encode())
-    recorded = "".join(json.dumps(entry) + "\n" for entry in manifest).encode()
-    write_whole(out_dir / "manifest.jsonl", recorded)
-    return Evaluation(rows, kept, hashlib.sha256(recorded).hexdigest())
+    masks.write_manifest(out_dir / "manifest.jsonl", manifest)
+    return Evaluation(rows, kept, hashlib.sha256((out_dir / "manifest.jsonl").read_bytes()).hexdigest())
 
 
-def _facts(batch: _Padded, bucket: int) -> list[dict[str, Any]]:
-    ids, ratios, coverages = (batch.batch[key] for key in ("id", "ratio", "coverage"))
-    return [
-        {
-            "id": str(ids[i]),
-            "bucket": bucket,
-            "ratio": round(float(ratios[i]), 6),
-            "coverage": None if math.isnan(coverages[i]) else round(float(coverages[i]), 6),
-        }
-        for i in range(batch.count)
-    ]
-
-
-def _sha256(mask: np.ndarray) -> str:
-    return hashlib.sha256((mask > 0.5).astype(np.uint8).tobytes()).hexdigest()
-
-
-def _examples(batch: _Padded, facts: list[dict[str, Any]]) -> list[Example]:
+def _examples(batch: _Padded, entries: Sequence[masks.Row]) -> list[Example]:
     return [
         Example(
-            id=fact["id"],
-            bucket=fact["bucket"],
-            ratio=fact["ratio"],
+            id=entry.id,
+            bucket=entry.bucket,
+            ratio=entry.ratio,
             masked=batch.masked[i].copy(),
             mask=batch.mask[i].copy(),
             target=batch.image[i].copy(),
             raw={},
             composite={},
         )
-        for i, fact in enumerate(facts)
+        for i, entry in enumerate(entries)
     ]
 
 

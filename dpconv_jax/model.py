@@ -12,6 +12,7 @@ from flax import nnx
 from dpconv_jax.checkpoints import restore_generator
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
+from dpconv_jax.models.convention import Convention
 from dpconv_jax.weights import model_file
 
 
@@ -24,7 +25,7 @@ class Model:
     metadata: model_file.Metadata
 
     @property
-    def convention(self) -> model_file.Convention:
+    def convention(self) -> Convention:
         """How the caller prepares `x`, and what the raw output means."""
         return self.metadata.convention
 

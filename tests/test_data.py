@@ -270,10 +270,12 @@ def test_bad_options_are_refused(options: dict[str, Any], rule: str):
 
 def test_evaluation_masks_depend_on_seed_id_and_bucket_alone():
     batches = evaluate(source())
-    assert [len(batch["id"]) for batch in batches] == [4, 4, 2]
-    assert [name for batch in batches for name in batch["id"]] == [f"picture-{index}" for index in range(10)]
-    assert all(0.2 < ratio <= 0.4 for batch in batches for ratio in batch["ratio"])
-    assert all(np.isnan(batch["coverage"]).all() for batch in batches)
+    assert [len(batch["row"]) for batch in batches] == [4, 4, 2]
+    rows = [row for batch in batches for row in batch["row"]]
+    assert [row.id for row in rows] == [f"picture-{index}" for index in range(10)]
+    assert all(0.2 < row.ratio <= 0.4 and row.coverage is None for row in rows)
+    for row, mask in zip(rows, np.concatenate([batch["mask"] for batch in batches]), strict=True):
+        masks.verify(row, mask)
     for key, shape in {"image": (10, 16, 16, 3), "mask": (10, 16, 16, 1)}.items():
         whole = np.concatenate([batch[key] for batch in batches])
         assert (whole.shape, whole.dtype) == (shape, np.float32)
@@ -289,11 +291,12 @@ def test_evaluation_leaves_bad_images_out_and_reports_coverage(caplog: pytest.Lo
     region[:12] = 255
     data = Memory(encoded(picture(0)), b"", encoded(picture(1)), region=encoded(Image.fromarray(region), "PNG"))
     (batch,) = evaluate(data, crop="resize", min_coverage=0.5)
-    assert batch["id"] == ["picture-0", "picture-2"]
+    assert [row.id for row in batch["row"]] == ["picture-0", "picture-2"]
     assert "bad image picture-1" in caplog.text
-    assert (batch["coverage"] >= 0.5).all()
+    coverage = [row.coverage for row in batch["row"]]
+    assert min(coverage) >= 0.5
     top = 1 - batch["mask"][:, :4].mean((1, 2, 3))  # the clothing is the topmost 12 of 52 rows, about 3.7 of 16
-    np.testing.assert_allclose(top, batch["coverage"], atol=0.15)
+    np.testing.assert_allclose(top, coverage, atol=0.15)
 
 
 # ---- datasets ----
@@ -434,7 +437,7 @@ def test_real_photos(clothing: pathlib.Path):
     data = ImageFolder(clothing / "validation", "validation")
     assert len(data) > 20
     (batch,) = evaluate(data, size=64, max_pixels=64_000_000, mask_preset="mixed", batch_size=999)
-    assert len(batch["id"]) == len(data)
+    assert len(batch["row"]) == len(data)
     assert batch["image"].std((1, 2, 3)).min() > 0.02
 
 

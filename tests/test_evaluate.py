@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dpconv_jax import evaluate, report
+from dpconv_jax import evaluate, masks, report
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
 
@@ -20,14 +20,24 @@ HOLE_ROWS = (2, 5, 8)  # of each bucket
 def batches_for_bucket(bucket: int):
     rng = np.random.default_rng(bucket)
     images = rng.random((COUNT, SIDE, SIDE, 3), np.float32)
-    masks = np.ones((COUNT, SIDE, SIDE, 1), np.float32)
-    masks[:, 3 : 3 + HOLE_ROWS[bucket]] = 0
+    holes = np.ones((COUNT, SIDE, SIDE, 1), np.float32)
+    holes[:, 3 : 3 + HOLE_ROWS[bucket]] = 0
+    region = np.zeros((SIDE, SIDE))
+    region[3:5] = region[-2:] = 1  # half of it in the hole
+    rows = [
+        masks.row(
+            mask,
+            example_id=f"shirt, {i}",
+            bucket=bucket,
+            seed=0,
+            preset="boxes",
+            region=region if i else None,
+        )
+        for i, mask in enumerate(holes)
+    ]
     for start in range(0, COUNT, PER_BATCH):
         part = slice(start, start + PER_BATCH)
-        ids = [f"shirt, {i}" for i in range(COUNT)][part]
-        ratio = np.full(len(ids), HOLE_ROWS[bucket] / SIDE)
-        coverage = np.where(np.arange(COUNT)[part] == 0, np.nan, 0.5)
-        yield {"image": images[part], "mask": masks[part], "id": ids, "ratio": ratio, "coverage": coverage}
+        yield {"image": images[part], "mask": holes[part], "row": rows[part]}
 
 
 def all_of(bucket: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,8 +58,8 @@ def test_rows_are_means_of_the_composites_over_all_images(tmp_path):
     assert len(result.rows) == 2 * 3 * 4
     rows = {(row.method, row.bucket, row.metric): row for row in result.rows}
     for bucket in range(3):
-        images, masks = all_of(bucket)
-        hole = np.broadcast_to(masks == 0, images.shape)
+        images, holes = all_of(bucket)
+        hole = np.broadcast_to(holes == 0, images.shape)
         row = rows["grey", bucket, "hole_l1_percent"]
         assert row.value == pytest.approx(100 * np.abs(0.5 - images[hole]).mean(), rel=1e-5)
         assert row.lo < row.value < row.hi and row.n == COUNT
@@ -83,16 +93,11 @@ def test_files_hold_every_image_and_the_hash_of_every_mask(tmp_path):
     again = run(tmp_path / "again", other=grey)
     text = (tmp_path / "eval/manifest.jsonl").read_text()
     assert result.manifest == again.manifest == hashlib.sha256(text.encode()).hexdigest()
-    manifest = [json.loads(line) for line in text.splitlines()]
-    assert len(manifest) == 3 * COUNT and manifest[0]["coverage"] is None and manifest[1]["coverage"] == 0.5
-    mask = all_of(1)[1][4].astype(np.uint8)
-    assert manifest[2 * COUNT - 1] == {
-        "id": "shirt, 4",
-        "bucket": 1,
-        "ratio": 0.3125,
-        "coverage": 0.5,
-        "sha256": hashlib.sha256(mask.tobytes()).hexdigest(),
-    }
+    manifest = masks.read_manifest(tmp_path / "eval/manifest.jsonl")
+    assert len(manifest) == 3 * COUNT and manifest[0].coverage is None and manifest[1].coverage == 0.5
+    masks.verify(manifest[2 * COUNT - 1], all_of(1)[1][4])
+    with pytest.raises(UsageError, match="sha256"):
+        masks.verify(manifest[2 * COUNT - 1], 1 - all_of(1)[1][4])
     with open(tmp_path / "eval/metrics.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["id"] for line in lines[:COUNT]] == [f"shirt, {i}" for i in range(COUNT)]

@@ -16,6 +16,7 @@ from flax import nnx
 import dpconv_jax
 from dpconv_jax import UsageError, checkpoints
 from dpconv_jax.model import Model
+from dpconv_jax.models.convention import Convention
 from dpconv_jax.models.dpconv import DPConv
 from dpconv_jax.weights import __main__ as command
 from dpconv_jax.weights import model_file
@@ -95,9 +96,9 @@ def test_the_loaded_generator_is_the_saved_one(file, params):
 
 
 def test_convention_of_each_variant():
-    assert METADATA.convention == model_file.Convention(mean=(0, 0, 0), std=(1, 1, 1), hole=0)
+    assert METADATA.convention == Convention(mean=(0, 0, 0), std=(1, 1, 1), hole=0)
     released = dataclasses.replace(METADATA, variant="released").convention
-    assert released == model_file.Convention(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), hole=0.5)
+    assert released == Convention(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), hole=0.5)
 
 
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.999])

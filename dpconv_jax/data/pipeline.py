@@ -258,9 +258,9 @@ def eval_batches(
 ) -> Iterator[dict[str, Any]]:
     """One pass over the first `examples` of a source (0: all), the mask of each fixed by (seed, id, bucket).
 
-    Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "id": list of str,
-    "ratio": float32 (b,), "coverage": float32 (b,), nan where no clothing region is known}; the last batch may be
-    short. The square crop is central. A bad image is left out, so that nothing is measured twice, and named in the log.
+    Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "row": list of b masks.Row}; the
+    last batch may be short. The square crop is central. A bad image is left out, so that nothing is measured twice, and
+    named in the log.
     Raises UsageError when no image can be used.
     """
     _check(crop=crop, batch_size=batch_size)
@@ -281,23 +281,28 @@ def eval_batches(
             min_coverage=min_coverage,
             files=mask_files,
         )
-        coverage = math.nan if region is None else masks.coverage(mask, region)
-        ratio = masks.hole_ratio(mask)
-        return {"image": image, "mask": mask.astype(np.float32), "id": picture.id, "ratio": ratio, "coverage": coverage}
+        row = masks.row(
+            mask,
+            example_id=picture.id,
+            bucket=bucket,
+            seed=seed,
+            preset=mask_preset,
+            region=region,
+            files=mask_files,
+        )
+        return {"image": image, "mask": mask.astype(np.float32), "row": row}
 
     count = min(examples, len(source)) if examples else len(source)
     stream = grain.MapDataset.range(count).map(load)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * batch_size)
-    rows = (row for row in stream.to_iter_dataset(options) if row is not None)
+    good = (example for example in stream.to_iter_dataset(options) if example is not None)
     found = False
-    while batch := list(itertools.islice(rows, batch_size)):
+    while batch := list(itertools.islice(good, batch_size)):
         found = True
         yield {
-            "image": np.stack([row["image"] for row in batch]),
-            "mask": np.stack([row["mask"] for row in batch]),
-            "id": [row["id"] for row in batch],
-            "ratio": np.array([row["ratio"] for row in batch], np.float32),
-            "coverage": np.array([row["coverage"] for row in batch], np.float32),
+            "image": np.stack([example["image"] for example in batch]),
+            "mask": np.stack([example["mask"] for example in batch]),
+            "row": [example["row"] for example in batch],
         }
     if not found:
         raise UsageError(f"none of {count} images can be used (the log names each)")

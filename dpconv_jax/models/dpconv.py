@@ -28,10 +28,10 @@ def _decoder_activation(x: jax.Array) -> jax.Array:
 class DPConv(nnx.Module):
     """Two graphs over the same weights.
 
-    `paper`: masks everywhere. Input RGB in [0, 1] with holes 0; output in [0, 1] (sigmoid).
+    `paper`: masks everywhere; output sigmoid.
     `released`: what the authors' published weights need to give the authors' outputs: plain convolutions and no masks
-    after d4, d2 = ReLU(IN(its mask)) + d1, no residual on d4. Input normalised by the ImageNet mean and standard
-    deviation, holes 0.5 in that space; output tanh.
+    after d4, d2 = ReLU(IN(its mask)) + d1, no residual on d4; output tanh.
+    `models/convention.py` says what each takes; both give RGB.
 
     Args:
       variant: "paper" or "released".

@@ -18,28 +18,10 @@ from flax import nnx, traverse_util
 
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
-from dpconv_jax.models.vgg16 import IMAGENET_MEAN, IMAGENET_STD
+from dpconv_jax.models.convention import CONVENTIONS, Convention
 
 FORMAT = "dpconv_jax generator 1"
 Params = dict[str, Any]  # nested dicts of arrays
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Convention:
-    """What a generator takes and gives: x = (rgb - mean) / std, and `hole` in the holes; rgb = output * std + mean.
-
-    rgb is in [0, 1]; mean and std are per channel.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    hole: float
-
-
-CONVENTIONS = {  # by variant
-    "paper": Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), hole=0.0),
-    "released": Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD, hole=0.5),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,31 @@
+"""What a generator is given: the one place that knows how each variant wants its input."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from dpconv_jax.models.vgg16 import IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Convention:
+    """x = (rgb - mean) / std where the mask is valid, `hole` elsewhere. The output needs nothing: it is RGB in [0, 1].
+
+    rgb is in [0, 1]; mean and std are per channel.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    hole: float
+
+    def prepare(self, image: jax.Array, mask: jax.Array) -> jax.Array:
+        """image (B, H, W, 3) in [0, 1], mask (B, H, W, 1), 1 = valid -> x; pixels of holes are never read."""
+        return jnp.where(mask > 0, (image - jnp.array(self.mean)) / jnp.array(self.std), self.hole)
+
+
+CONVENTIONS = {  # by variant
+    "paper": Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), hole=0.0),
+    # Its targets were not normalised, its composites neither: tanh is taken as RGB as it is, and may leave [0, 1].
+    "released": Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD, hole=0.5),
+}
