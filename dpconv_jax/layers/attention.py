@@ -33,10 +33,13 @@ def attend(
             weights = jnp.where(allowed, weights, 0.0)
         return jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
 
-    if positions <= block or positions % block:
+    if positions <= block:
         return of_block(query)
-    blocks = query.reshape(query.shape[0], positions // block, block, query.shape[2]).swapaxes(0, 1)
-    return lax.map(of_block, blocks).swapaxes(0, 1).reshape(value.shape)
+    rest = -positions % block
+    padded = jnp.pad(query, ((0, 0), (0, rest), (0, 0)))
+    blocks = padded.reshape(query.shape[0], -1, block, query.shape[2]).swapaxes(0, 1)
+    attended = lax.map(of_block, blocks).swapaxes(0, 1)
+    return attended.reshape(value.shape[0], positions + rest, value.shape[2])[:, :positions]
 
 
 class SelfAttention(nnx.Module):

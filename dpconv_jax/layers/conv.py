@@ -171,14 +171,11 @@ def conv2d_of_concat(
         inputs, kernels = groups.setdefault(up, ([], []))
         inputs.append(x)
         kernels.append(weights)
-    total = None
+    parts = []
     for up, (inputs, kernels) in groups.items():
-        x = inputs[0] if len(inputs) == 1 else jnp.concatenate(inputs, axis=-1)
-        weights = kernels[0] if len(kernels) == 1 else jnp.concatenate(kernels, axis=2)
-        part = (
-            upsampled_conv3x3(x, weights)
-            if up
-            else conv2d(x, weights, strides=strides, padding=padding, dilation=dilation)
-        )
-        total = part if total is None else total + part
-    return total
+        x, weights = jnp.concatenate(inputs, axis=-1), jnp.concatenate(kernels, axis=2)
+        if up:
+            parts.append(upsampled_conv3x3(x, weights))
+        else:
+            parts.append(conv2d(x, weights, strides=strides, padding=padding, dilation=dilation))
+    return functools.reduce(jnp.add, parts)

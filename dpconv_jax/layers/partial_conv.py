@@ -4,6 +4,7 @@ Eq. (3) prints a division by Z; Z multiplies here, as in Liu et al. (2018), to w
 Features NHWC; masks (B, H, W, 1), 1 = valid, 0 = hole, one channel for each concatenated source.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ from dpconv_jax.layers.conv import Pair, conv2d_of_concat, upsample
 class Source(NamedTuple):
     """One operand of a concatenation: features (B, h, w, C) and their mask (B, h, w, 1).
 
-    With `upsample` both are enlarged by nearest x2 before the convolution.
+    With `upsample` both are enlarged by nearest x2 before the convolution. Made inside traced functions: as an argument
+    of `jax.jit` its flag would be traced too.
     """
 
     features: jax.Array
@@ -38,7 +40,8 @@ def box_sum(
     x = jnp.pad(x.astype(jnp.float32), ((0, 0), (padding[0],) * 2, (padding[1],) * 2))
     for axis, size in ((1, kernel_size[0]), (2, kernel_size[1])):
         last = x.shape[axis] - dilation * (size - 1)
-        x = sum(lax.slice_in_dim(x, tap * dilation, tap * dilation + last, strides, axis) for tap in range(size))
+        taps = [lax.slice_in_dim(x, tap * dilation, tap * dilation + last, strides, axis) for tap in range(size)]
+        x = functools.reduce(jnp.add, taps)
     return x
 
 
@@ -69,7 +72,7 @@ def partial_conv(
       Features (B, H', W', O) in the dtype of `kernel`, zero in holes, and the updated mask (B, H', W', 1), float32.
       No gradient passes through the masks.
     """
-    size = kernel.shape[:2]
+    size = (kernel.shape[0], kernel.shape[1])
     pads = same_padding(size, dilation) if padding is None else (padding, padding)
     masks = [lax.stop_gradient(source.mask).astype(jnp.float32) for source in sources]
     linear = conv2d_of_concat(
@@ -89,8 +92,8 @@ def partial_conv(
     def box(mask: jax.Array) -> jax.Array:
         return box_sum(mask[..., 0], size, strides=strides, padding=pads, dilation=dilation)[..., None]
 
-    count = box(sum(c * mask for c, mask in zip(channels, full, strict=True)))
-    positions = count if threshold == 0 else box(sum(full))
+    count = box(functools.reduce(jnp.add, [c * mask for c, mask in zip(channels, full, strict=True)]))
+    positions = count if threshold == 0 else box(functools.reduce(jnp.add, full))
     updated = (positions > threshold).astype(jnp.float32)
     scale = size[0] * size[1] * sum(channels) / jnp.maximum(count, 1.0)
     out = linear.astype(jnp.float32) * (scale * updated)
@@ -142,7 +145,8 @@ class PartialConv(nnx.Module):
     def plain(self, features: Sequence[jax.Array], upsampled: Sequence[bool]) -> jax.Array:
         """The same weights without masks: an ordinary convolution of the concatenation of `features`."""
         kernel = self.kernel[...].astype(self.dtype)
-        pads = same_padding(kernel.shape[:2], self.dilation) if self.padding is None else (self.padding, self.padding)
+        size = (kernel.shape[0], kernel.shape[1])
+        pads = same_padding(size, self.dilation) if self.padding is None else (self.padding, self.padding)
         out = conv2d_of_concat(
             [x.astype(self.dtype) for x in features],
             upsampled,
