@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.pixel = 10.0  # Eq. (5), all four weights
     config.loss.style = 120.0  # 0 switches VGG-16 off
+    config.loss.style_start = 0  # steps before the style term counts: without VGG-16 a step is several times faster
     config.loss.adversarial = 1e-3  # 0 switches the discriminator off
     config.loss.tv = 1e-4
     config.loss.vgg_weights = ""  # .npz or .safetensors of VGG-16; needed where style is not 0

@@ -117,6 +117,8 @@ def read_curves(path: Path) -> Curves:
 def _loss(config: ConfigDict) -> str:
     weights = {name: getattr(config.loss, name) for name in TERMS}
     text = " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
+    if config.loss.style and config.loss.style_start:
+        text += f"; style from step {config.loss.style_start + 1} on"
     off = [name for name, weight in weights.items() if not weight]
     if off:
         text += "; **off: " + ", ".join(f"the {name} term" for name in off) + "**"

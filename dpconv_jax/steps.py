@@ -178,13 +178,16 @@ def generator_loss(
     batch_stats: Tree,
     weights: losses.Weights,
 ) -> tuple[jax.Array, Metrics]:
-    """Eq. (5) as a function of I_out: (total, the four weighted terms). A weight of 0 leaves its term uncomputed."""
+    """Eq. (5) as a function of I_out: (total, the four weighted terms).
+
+    A weight of 0 leaves its term uncomputed, and so does None for `vgg` the style term.
+    """
     target, mask = batch["image"], batch["mask"]
     composite = losses.composite(output=output, target=target, mask=mask)
     terms = dict.fromkeys(("pixel", "style", "adversarial", "tv"), jnp.zeros(()))
     if weights.pixel:
         terms["pixel"] = losses.pixel(output=output, target=target, mask=mask)
-    if weights.style:
+    if weights.style and vgg is not None:
         wanted = jax.lax.stop_gradient(features(vgg, target, dtype=gan.dtype))
         # One call on both images; each half of its maps is one of Eq. (11)'s two sums.
         maps = features(vgg, jnp.concatenate([output, composite]), dtype=gan.dtype)
@@ -208,7 +211,8 @@ def train_step(
 ) -> tuple[GanState, Metrics]:
     """One update of the discriminator, then one of the generator, from a single forward pass of the generator.
 
-    A loss or gradient that is not finite leaves everything but `step` as it was ("skipped" is 1).
+    Without `vgg` the style term is 0. A loss or gradient that is not finite leaves everything but `step` as it was
+    ("skipped" is 1).
     Metrics, float32 scalars: total; pixel, style, adversarial and tv, weighted; discriminator, its loss; gradient_norm
     and learning_rate of the generator; discriminator_gradient_norm; skipped.
     """

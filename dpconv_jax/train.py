@@ -348,7 +348,7 @@ def train(
                 batch = next(batches)
                 bad = int(batch["bad"].sum())
                 arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
-                state, numbers = step_on_mesh(state, arrays, vgg)
+                state, numbers = step_on_mesh(state, arrays, vgg if step > config.loss.style_start else None)
                 metrics.add(step, numbers, bad=bad)
                 reporter.advance(step)
                 settle(step)
