@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from dpconv_jax.errors import UsageError
 
@@ -128,7 +129,8 @@ def restore_generator(
     raise UsageError(f"no intact checkpoint under {folder}: {_listed(faults)}")
 
 
-def _read_generator(path: pathlib.Path) -> dict[str, Any]:
+def _read_generator(folder: pathlib.Path) -> dict[str, Any]:
+    path = epath.Path(folder)
     reader = ocp.PyTreeCheckpointHandler()
     tree = reader.metadata(path).tree
     name = "generator" if tree["ema"] is None else "ema"

@@ -27,6 +27,7 @@ def parse(argv: list[str]) -> list[str]:
     """Flags of the command line; a mistake in them or in the config file is one line and exit code 2."""
     try:
         rest = flags.FLAGS(argv)
+        CONFIG.value.to_dict()  # a config file that failed to load says so only when it is read
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         refuse(error)
     if rest[1:]:
@@ -55,11 +56,18 @@ def refuse(error: Exception) -> NoReturn:
     sys.exit(2)
 
 
+def format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """One line, without the place in the code."""
+    return f"warning: {message}\n"
+
+
 def run() -> None:
     """The program."""
     logging.basicConfig(format="%(message)s")
     absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax comments on every checkpoint
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = format_warning  # ty: ignore[invalid-assignment] - the documented hook
     app.run(main, flags_parser=parse)
 
 

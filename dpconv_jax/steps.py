@@ -98,10 +98,10 @@ def build(config: ConfigDict, *, steps_per_epoch: int) -> Gan:
 def initialise(gan: Gan, config: ConfigDict) -> GanState:
     """The state at step 0, from config.seed."""
 
-    def make() -> tuple[Tree, Tree, Tree]:
+    def make() -> list[Tree]:
         generator, discriminator = _networks(config)
         parts = (generator, nnx.Param), (discriminator, nnx.Param), (discriminator, nnx.BatchStat)
-        return tuple(nnx.to_pure_dict(nnx.state(module, kind)) for module, kind in parts)
+        return [nnx.to_pure_dict(nnx.state(module, kind)) for module, kind in parts]
 
     generator, discriminator, batch_stats = jax.jit(make)()
     return GanState(
@@ -284,5 +284,5 @@ def _descend(params: Tree, update: Tree, rate: jax.Array) -> Tree:
 def _average(ema: Tree | None, params: Tree, *, decay: float, step: jax.Array) -> Tree | None:
     if ema is None:
         return None
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))  # the first steps must not remember the initial weights
-    return jax.tree.map(lambda average, param: decay * average + (1 - decay) * param, ema, params)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))  # the first steps must not remember the initial weights
+    return jax.tree.map(lambda average, param: kept * average + (1 - kept) * param, ema, params)

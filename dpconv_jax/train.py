@@ -12,12 +12,13 @@ import pathlib
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import FrameType
 from typing import Any, Self
 
 import jax
 import numpy as np
+from clu import parameter_overview
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -54,7 +55,7 @@ class Stop:
         self._deferred = False
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[Self]:
+    def listening(self) -> Generator[Self]:
         """A context in which the two signals end the run with SystemExit(42)."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -64,7 +65,7 @@ class Stop:
                 signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
+    def deferred(self) -> Generator[None]:
         """A context in which they only set `requested`."""
         self._deferred = True
         try:
@@ -279,7 +280,7 @@ def open_validation(config: ConfigDict, mask_files: masks.MaskFiles | None) -> V
 
 def describe(config: ConfigDict, state: steps.GanState, source: pipeline.Source, mesh: Mesh) -> None:
     """Two lines for the person who started the run."""
-    counts = [sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (state.generator, state.discriminator)]
+    counts = [parameter_overview.count_parameters(tree) for tree in (state.generator, state.discriminator)]
     print(
         f"{config.model.name} {config.model.variant}: {counts[0]:,} parameters, discriminator {counts[1]:,}; "
         f"{len(source):,} images at {config.data.size} x {config.data.size}; {mesh.size} x {jax.default_backend()}"

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorboardX
@@ -58,7 +59,7 @@ class Writer:
         self._board.close()
 
 
-def read_scalars(path: str | os.PathLike[str]) -> list[dict[str, float | None]]:
+def read_scalars(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl, [] where there is none; a line cut short by a crash is left out."""
     path = pathlib.Path(path)
     rows = []
