@@ -4,14 +4,12 @@
 
 Needs `pip install dpconv-jax[bench]`. Every contender does the same work on the same weights, float32, in turn within
 each round, so that the ratios hold on a machine whose speed drifts; outputs are compared before the clock starts.
-FLOPs are counted in the jaxpr, so that they are exact and the same on every backend: 2 for each multiply-add of a
-matrix product or convolution (of pixels, not padding), 1 for each element of any other arithmetic.
+`flops.py` says how FLOPs are counted.
 """
 
 import argparse
 import functools
 import json
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,79 +21,9 @@ import numpy as np
 import torch
 import torch_reference
 from flax import nnx
-from jax.extend import core
+from flops import PlainDPConv, flops, generator
 
-from dpconv_jax.models.dpconv import DPConv, Masks, _decoder_activation, _encoder_activation
-
-MOVES = {
-    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "gather", "iota", "pad", "reshape", "rev",
-    "slice", "split", "squeeze", "stop_gradient", "transpose", "dynamic_slice", "platform_index",
-}  # fmt: skip
-
-
-class PlainDPConv(DPConv):
-    """The `paper` graph with ordinary convolutions: what the mask path is measured against."""
-
-    def _paper(self, x: jax.Array, masks: Masks, dropout_key: jax.Array | None) -> jax.Array:
-        up, same = True, False
-        e0 = nnx.relu(self.e0.plain([x], [same]))
-        e2 = _encoder_activation(self.e2.plain([_encoder_activation(self.e1.plain([e0], [same]))], [same]))
-        e3 = _encoder_activation(self.e3.plain([e2], [same]))
-        d = _encoder_activation(self.d1.plain([e3], [same]))
-        for layer in (self.d2, self.d3, self.d4):
-            d = _encoder_activation(layer.plain([d], [same])) + d
-        u1 = _decoder_activation(self.u1.plain([e3, nnx.relu(self.a1(d))], [up, up]))
-        a2 = nnx.relu(self.a2(jnp.concatenate([e2, u1], axis=-1)))
-        u2 = _decoder_activation(self.u2.plain([a2], [up]))
-        u3 = _decoder_activation(self.u3.plain([u2, e0], [same, same]))
-        return self.u4.plain([u3, x], [up, same])
-
-
-def _convolution_flops(equation: core.JaxprEqn) -> int:
-    """Of an ungrouped convolution without dilation of its input; products with padding are not counted."""
-    inputs, kernel = (variable.aval.shape for variable in equation.invars)
-    options = equation.params
-    numbers = options["dimension_numbers"]
-    total = 2 * inputs[numbers.lhs_spec[0]] * kernel[numbers.rhs_spec[0]] * kernel[numbers.rhs_spec[1]]
-    for axis, stride in enumerate(options["window_strides"]):
-        size, taps = inputs[numbers.lhs_spec[2 + axis]], kernel[numbers.rhs_spec[2 + axis]]
-        outputs = equation.outvars[0].aval.shape[numbers.out_spec[2 + axis]]
-        before, dilation = options["padding"][axis][0], options["rhs_dilation"][axis]
-        places = np.arange(outputs)[:, None] * stride + np.arange(taps) * dilation - before
-        total *= int(np.sum((places >= 0) & (places < size)))
-    return total
-
-
-def flops(jaxpr: core.Jaxpr) -> int:
-    """Arithmetic of a jaxpr, loops and calls included."""
-    total = 0
-    for equation in jaxpr.eqns:
-        name, shape = equation.primitive.name, equation.outvars[0].aval.shape
-        inner = [p.jaxpr if isinstance(p, core.ClosedJaxpr) else p for p in equation.params.values()]
-        inner = [p for p in inner if isinstance(p, core.Jaxpr)]
-        if name == "conv_general_dilated":
-            total += _convolution_flops(equation)
-        elif name == "dot_general":
-            contracted = equation.params["dimension_numbers"][0][0]
-            total += 2 * math.prod(shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        elif name == "cond":
-            total += max(flops(branch.jaxpr) for branch in equation.params["branches"])
-        elif inner:
-            total += equation.params.get("length", 1) * sum(flops(p) for p in inner)
-        elif name.startswith("reduce_"):
-            total += equation.invars[0].aval.size
-        elif name not in MOVES:
-            total += math.prod(shape)
-    return total
-
-
-def jax_generator(model: type[DPConv], width: float) -> Callable:
-    graph = nnx.split(nnx.eval_shape(lambda: model(width=width, rngs=nnx.Rngs(0))))[0]
-
-    def generate(parameters: nnx.State, image: jax.Array, mask: jax.Array) -> jax.Array:
-        return nnx.merge(graph, parameters)(image, mask)[0]
-
-    return generate
+from dpconv_jax.models.dpconv import DPConv
 
 
 def contenders(width: float, image: np.ndarray, mask: np.ndarray) -> tuple[dict, dict]:
@@ -109,7 +37,7 @@ def contenders(width: float, image: np.ndarray, mask: np.ndarray) -> tuple[dict,
     gflop, outputs = {}, {}
 
     for name, kind in (("jax", DPConv), ("jax plain", PlainDPConv)):
-        generate = jax_generator(kind, width)
+        generate = generator(kind, width)
         gflop[name] = flops(jax.make_jaxpr(generate)(parameters, x, m).jaxpr) / len(image) / 1e9
 
         def loss(parameters, x, m, generate=generate):

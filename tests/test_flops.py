@@ -1,0 +1,36 @@
+"""The arithmetic of the generator, exact on every machine: the mask path stays almost free."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from benchmarks.flops import PlainDPConv, flops, generator
+from dpconv_jax.models.dpconv import DPConv
+
+SHAPE = (1, 256, 256)
+
+
+def count(model: type[DPConv]) -> float:
+    """FLOPs of a forward pass of one image at 256 x 256."""
+    parameters = nnx.state(nnx.eval_shape(lambda: model(rngs=nnx.Rngs(0))), nnx.Param)
+    image, mask = (jax.ShapeDtypeStruct((*SHAPE, channels), jnp.float32) for channels in (3, 1))
+    return flops(jax.make_jaxpr(generator(model, 1.0))(parameters, image, mask).jaxpr)
+
+
+def test_a_forward_pass_is_38_8_gflop_and_the_mask_path_within_a_500th_of_it():
+    masked, plain = count(DPConv), count(PlainDPConv)
+    assert 38.5e9 < masked < 38.85e9
+    assert 0 < masked / plain - 1 <= 0.002
+
+
+def test_counting_against_arithmetic_by_hand():
+    def both(x, kernel, matrix):
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.tanh(y) @ matrix
+
+    shapes = (1, 4, 4, 2), (3, 3, 2, 5), (5, 7)
+    jaxpr = jax.make_jaxpr(both)(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).jaxpr
+    inside = 10 * 10  # along one axis 2 + 3 + 3 + 2 of the 12 products are of pixels
+    assert flops(jaxpr) == 2 * inside * 2 * 5 + 16 * 5 + 2 * 16 * 5 * 7
