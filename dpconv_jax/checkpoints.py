@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -25,6 +26,7 @@ from dpconv_jax.errors import UsageError
 
 Tree = Any
 _MANIFEST = "manifest.json"
+_MARGIN = 2**20  # bytes of metadata, and for the metrics written between two checkpoints
 _log = logging.getLogger(__name__)
 
 
@@ -44,18 +46,23 @@ class Checkpoints:
         earlier checkpoints stay.
         """
         path = self.folder / str(step)
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN
         try:
             if (path / _MANIFEST).exists():
                 if metric is not None:
                     _write_manifest(path, metric)
                 return
+            # Asked first, because Orbax's threads leave a traceback where they run into a full disk.
+            if shutil.disk_usage(self.folder).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._manager.save(step, args=ocp.args.PyTreeSave(state), force=True)
             _write_manifest(path, metric)
         except (OSError, ValueError) as error:  # Orbax's storage layer reports a full disk as ValueError
             if not _is_disk_full(error):
                 raise
             raise UsageError(
-                f"no space left for checkpoint {step} under {self.folder}; earlier ones are intact: free space, rerun"
+                f"no space left for checkpoint {step} under {self.folder}, which needs {needed / 2**20:.0f} MiB; "
+                "earlier ones are intact: free space and run the same command"
             ) from error
         self._drop_old()
 

@@ -65,8 +65,11 @@ def format_warning(
 
 def run() -> None:
     """The program."""
-    logging.basicConfig(format="%(message)s")
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Orbax comments on every checkpoint
+    absl.logging.set_verbosity(absl.logging.FATAL)  # Orbax comments on every checkpoint, and prints what we handle
+    ours = logging.getLogger("dpconv_jax")
+    ours.addHandler(logging.StreamHandler())
+    ours.setLevel(logging.WARNING)
+    ours.propagate = False
     warnings.formatwarning = format_warning  # ty: ignore[invalid-assignment] - the documented hook
     app.run(main, flags_parser=parse)
 

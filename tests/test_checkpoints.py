@@ -114,7 +114,7 @@ def test_where_every_step_is_damaged_nothing_is_started_anew(tmp_path):
     for step in "12":
         flip(tmp_path / "checkpoints" / step)
     for _ in range(2):
-        with pytest.raises(UsageError, match="no intact checkpoint under .*step 1: .* has changed; step 2: .*changed"):
+        with pytest.raises(UsageError, match=r"no intact checkpoint under .*step 1: .* has changed; step 2: .*changed"):
             restored(tmp_path)
     with pytest.raises(UsageError, match="no intact checkpoint"):
         restore_generator(tmp_path)

@@ -124,6 +124,7 @@ def step_of(config: ConfigDict):
     return step, steps.initialise(gan, config)
 
 
+@pytest.mark.slow
 def test_steps_of_the_real_network_learn_and_move_everything():
     config = tiny(name="dpconv")
     config.model.dropout = 0.0
@@ -248,6 +249,7 @@ def test_a_step_without_finite_gradient_leaves_everything_but_its_number():
     assert distance(new.generator, healed.generator) > 0
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_close_to_float32_and_keeps_float32_state():
     totals = {}
     for dtype in ("float32", "bfloat16"):
@@ -264,13 +266,13 @@ def test_bfloat16_computes_close_to_float32_and_keeps_float32_state():
 def test_clipping_bounds_the_gradient_that_adam_sees():
     config = tiny()
     config.optim.clip_norm = 0.01
-    step, state = step_of(config)
-    new, metrics = step(state, batch(0))
-    assert float(metrics["gradient_norm"]) > 0.01
-    moment = float(optax.tree.norm(new.generator_optimizer[1].mu))
-    assert moment == pytest.approx(0.01 * (1 - config.optim.b1), rel=1e-4)
+    optimizer = steps.build(config, steps_per_epoch=10).generator_optimizer
+    params = {"kernel": jnp.zeros(4)}
+    _, after = optimizer.update({"kernel": jnp.full(4, 3.0)}, optimizer.init(params))
+    assert float(optax.tree.norm(after[1].mu)) == pytest.approx(0.01 * (1 - config.optim.b1), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_four_devices_make_the_step_of_one():
     config = tiny()
     gan = steps.build(config, steps_per_epoch=10)
