@@ -5,6 +5,7 @@ WORKDIR/config.json  checkpoints/  metrics.jsonl  tb/  samples/  eval/  report.m
 
 import contextlib
 import functools
+import hashlib
 import json
 import math
 import os
@@ -112,7 +113,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, c
     workdir = pathlib.Path(workdir)
     with Stop().listening() as stop:
         mesh = check(config)
-        vgg = vgg16.load(config.loss.vgg_weights) if config.loss.style else None
+        vgg = load_vgg(config)
         mask_files = open_mask_files(config)
         source = open_source(config, "train")
         validation = open_validation(config, mask_files)
@@ -138,7 +139,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, c
             writer=Writer(workdir, step=int(state.step)),
             stop=stop,
         )
-        evaluate_best(config, workdir, validation=validation, inpaint=inpaint, command=command)
+        evaluate_best(config, workdir, validation=validation, inpaint=inpaint, vgg=vgg, command=command)
 
 
 def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, command: str) -> None:
@@ -150,7 +151,8 @@ def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, comman
     compare(config, workdir)
     validation = open_validation(config, open_mask_files(config))
     inpaint = Inpainter(steps.build(config, steps_per_epoch=1), mesh, batch_size=config.eval.batch_size)
-    evaluate_best(config, workdir, validation=validation, inpaint=inpaint, command=command)
+    vgg = load_vgg(config) if config.loss.vgg_weights else None  # the report describes it; evaluation needs none
+    evaluate_best(config, workdir, validation=validation, inpaint=inpaint, vgg=vgg, command=command)
 
 
 # ---- before the first step ----
@@ -171,8 +173,6 @@ def check(config: ConfigDict) -> Mesh:
     stride = GENERATORS[config.model.name].stride
     if size < stride or size % stride:
         raise UsageError(f"data.size is {size}; it must be a multiple of {stride}")
-    if config.loss.style and not config.loss.vgg_weights:
-        raise UsageError("loss.vgg_weights is empty; where loss.style is not 0 it must name a file of VGG-16 weights")
     for name in ("steps", "log_every", "image_every", "eval_every", "checkpoint_every", "keep"):
         if train[name] < 1:
             raise UsageError(f"train.{name} is {train[name]}; it must be at least 1")
@@ -180,6 +180,15 @@ def check(config: ConfigDict) -> Mesh:
         raise UsageError(f"eval.batch_size is {config.eval.batch_size}; it must be at least 1")
     classical.batched(config.eval.baselines)
     return mesh
+
+
+def load_vgg(config: ConfigDict) -> VGG16 | None:
+    """The feature network of the style term, None where that is off; UsageError without its file."""
+    if not config.loss.style:
+        return None
+    if not config.loss.vgg_weights:
+        raise UsageError("loss.vgg_weights is empty; where loss.style is not 0 it must name a file of VGG-16 weights")
+    return vgg16.load(config.loss.vgg_weights)
 
 
 def remember(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -276,6 +285,16 @@ def open_validation(config: ConfigDict, mask_files: masks.MaskFiles | None) -> V
         )
 
     return batches
+
+
+def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:
+    """Which feature network stands behind the style term, for the report."""
+    path = pathlib.Path(config.loss.vgg_weights)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return (
+        f"VGG-16 of the style term: `{path.name}`, sha256 `{digest[:16]}`, {vgg.convention} preprocessing; its "
+        f"features are divided by {vgg.scale:g}, so that a weight means what it does with torchvision's"
+    )
 
 
 def describe(config: ConfigDict, state: steps.GanState, source: pipeline.Source, mesh: Mesh) -> None:
@@ -494,7 +513,13 @@ class Metrics:
 
 
 def evaluate_best(
-    config: ConfigDict, workdir: pathlib.Path, *, validation: Validation, inpaint: Inpainter, command: str
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    validation: Validation,
+    inpaint: Inpainter,
+    vgg: VGG16 | None,
+    command: str,
 ) -> None:
     """All metrics of the best checkpoint and the baselines in the three buckets, and the report."""
     params, _, step = restore_generator(workdir, step="best")
@@ -519,6 +544,6 @@ def evaluate_best(
         images_seen=step * config.train.batch_size,
         seconds=rows[-1]["train/seconds"] if rows else 0.0,
         hardware=f"{inpaint.mesh.size} x {inpaint.mesh.devices.flat[0].device_kind}, {os.cpu_count()} CPU cores",
-        notes=[f"VGG-16: {pathlib.Path(config.loss.vgg_weights).name}"] if config.loss.style else [],
+        notes=[describe_vgg(config, vgg)] if vgg else [],
     )
     print(f"report: {path}", flush=True)

@@ -63,6 +63,7 @@ def test_mistakes_in_flags(flags: list[str], message: str):
     assert message in refused(*flags)
 
 
+@pytest.mark.slow
 def test_mistakes_in_what_the_flags_name(tmp_path, folder):
     """Through the whole program, where a library could print or exit in between; the rules have tests of their own."""
     workdir = f"--workdir={tmp_path / 'run'}"

@@ -38,6 +38,11 @@ class VGG16:
     biases: dict[str, Array]
     convention: Convention = flax.struct.field(pytree_node=False)
 
+    @property
+    def scale(self) -> float:
+        """How much larger than torchvision's the features of these weights are; `features` divides by it."""
+        return OXFORD_SCALE if self.convention == "oxford" else 1.0
+
 
 def features(params: VGG16, image: Array, *, dtype: jnp.dtype = jnp.float32) -> tuple[Array, ...]:
     """relu1_2, relu2_2, relu3_3 and relu4_3, at the scale of torchvision's features whatever the convention.
@@ -48,11 +53,9 @@ def features(params: VGG16, image: Array, *, dtype: jnp.dtype = jnp.float32) -> 
     image = jnp.asarray(image, jnp.float32)
     if params.convention == "oxford":
         # All that follows is convolutions and ReLU, so dividing the input and the biases divides every feature.
-        x = (image * 255 - jnp.array(OXFORD_MEAN)) / OXFORD_SCALE
-        bias_scale = 1 / OXFORD_SCALE
+        x = (image * 255 - jnp.array(OXFORD_MEAN)) / params.scale
     else:
         x = (image - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
-        bias_scale = 1.0
     x = x.astype(dtype)
     maps: list[Array] = []
     for block in BLOCKS:
@@ -60,7 +63,7 @@ def features(params: VGG16, image: Array, *, dtype: jnp.dtype = jnp.float32) -> 
             x = max_pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])  # an odd last row or column is dropped
         for name, _, _ in block:
             kernel = lax.stop_gradient(params.kernels[name]).astype(dtype)
-            bias = lax.stop_gradient(params.biases[name] * bias_scale).astype(dtype)
+            bias = lax.stop_gradient(params.biases[name] / params.scale).astype(dtype)
             x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
             x = jax.nn.relu(x + bias)
         maps.append(x)
