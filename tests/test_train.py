@@ -352,6 +352,24 @@ def test_the_loop_writes_what_it_promises_and_resumes_exactly(folder, tmp_path, 
     assert digest(resumed) == digest(whole)
 
 
+@pytest.mark.slow
+def test_the_style_term_starts_when_the_config_says(folder, tmp_path):
+    vgg = flat_vgg()
+    arrays = {f"{name}/kernel": kernel for name, kernel in vgg.kernels.items()}
+    arrays |= {f"{name}/bias": bias for name, bias in vgg.biases.items()}
+    np.savez(tmp_path / "vgg.npz", convention="torchvision", **arrays)
+    config = tiny()
+    config.loss.style = 120.0
+    config.loss.style_start = 2
+    config.loss.vgg_weights = str(tmp_path / "vgg.npz")
+    run(config, folder, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    style = [row["train/style"] for row in rows if "train/style" in row]
+    assert style[:2] == [0, 0] and min(style[2:]) > 0 and len(style) == 4
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert "style from step 3 on" in text and "`vgg.npz`" in text and "divided by 1," in text
+
+
 def test_a_finished_run_only_evaluates_again(folder, tmp_path):
     config = tiny()
     config.train.steps = 2
