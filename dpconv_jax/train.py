@@ -3,19 +3,13 @@
 WORKDIR/config.json  checkpoints/  metrics.jsonl  tb/  samples/  eval/  report.md  report.png
 """
 
-import contextlib
 import functools
 import hashlib
-import json
-import math
 import os
 import pathlib
-import signal
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from types import FrameType
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,79 +23,19 @@ from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import Checkpoints, restore_generator
 from dpconv_jax.data import pipeline
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import BatchMethod, evaluate, validation_l1
+from dpconv_jax.evaluate import evaluate, validation_l1
+from dpconv_jax.inpainter import Inpainter
+from dpconv_jax.meter import Meter
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.progress import Reporter
+from dpconv_jax.signals import INTERRUPTED, Stop
 from dpconv_jax.weights import vgg16
+from dpconv_jax.workdir import compare, remember
 from dpconv_jax.writers import Writer, grid, read_scalars
 
-INTERRUPTED = 42  # exit code of a run that was asked to stop: the same command goes on
-LAG = 2  # steps between the device and the numbers read from it, so that it never waits for the host
-MAX_SKIPPED = 20  # steps in a row without a finite gradient before training gives up
 SAMPLES = 2  # validation images a bucket in each picture of `samples/`
 Validation = Callable[[int], Iterator[dict[str, Any]]]  # bucket -> one pass over its batches
-# What a rerun may change: how long, how often and where, never what is trained.
-FREE = {
-    "train.steps", "train.log_every", "train.image_every", "train.eval_every", "train.checkpoint_every", "train.keep",
-    "train.devices", "data.dir", "data.manual_dir", "data.data_dir", "data.threads", "loss.vgg_weights", "mask.dir",
-}  # fmt: skip
-
-
-class Stop:
-    """SIGTERM and SIGINT: heeded at once, or inside `deferred()` when the loop looks. A second SIGINT kills."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._deferred = False
-
-    @contextlib.contextmanager
-    def listening(self) -> Generator[Self]:
-        """A context in which the two signals end the run with SystemExit(42)."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield self
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def deferred(self) -> Generator[None]:
-        """A context in which they only set `requested`."""
-        self._deferred = True
-        try:
-            yield
-        finally:
-            self._deferred = False
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        if not self._deferred:
-            raise SystemExit(INTERRUPTED)
-
-
-class Inpainter:
-    """The generator over the mesh as a function of numpy batches of any size, compiled for one: `batch_size`."""
-
-    def __init__(self, gan: steps.Gan, mesh: Mesh, *, batch_size: int):
-        whole, parts = sharding.replicated(mesh), sharding.split(mesh)
-        self._generate = jax.jit(functools.partial(steps.generate, gan), in_shardings=(whole, parts, parts))
-        self._size = batch_size + -batch_size % mesh.size
-        self.mesh = mesh
-
-    def __call__(self, params: steps.Tree, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """image (B, H, W, 3) in [0, 1], mask (B, H, W, 1) -> I_out (B, H, W, 3) float32."""
-        padding = [(0, -len(image) % self._size)] + [(0, 0)] * 3
-        images, masks_ = (np.pad(array, padding, mode="edge") for array in (image, mask))
-        chunks = [slice(first, first + self._size) for first in range(0, len(images), self._size)]
-        outputs = [np.asarray(self._generate(params, images[chunk], masks_[chunk])) for chunk in chunks]
-        return np.concatenate(outputs)[: len(image)]
-
-    def bind(self, params: steps.Tree) -> BatchMethod:
-        """A method for `evaluate`."""
-        return functools.partial(self, params)
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, command: str) -> None:
@@ -189,50 +123,6 @@ def load_vgg(config: ConfigDict) -> VGG16 | None:
     if not config.loss.vgg_weights:
         raise UsageError("loss.vgg_weights is empty; where loss.style is not 0 it must name a file of VGG-16 weights")
     return vgg16.load(config.loss.vgg_weights)
-
-
-def remember(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes WORKDIR/config.json; UsageError where the folder belongs to another config or cannot be written."""
-    path = workdir / "config.json"
-    if path.exists():
-        compare(config, workdir)
-    elif (workdir / "checkpoints").exists():
-        raise UsageError(f"{workdir} holds checkpoints without their config.json; start in another workdir")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name("config.json.partial")
-        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"--workdir {workdir} cannot be written: {error.strerror}") from error
-
-
-def compare(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """UsageError naming every field in which `workdir` was trained otherwise, those of FREE and eval.* apart."""
-    path = workdir / "config.json"
-    try:
-        theirs = flatten(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged: {error}; start in another workdir") from error
-    ours = flatten(json.loads(json.dumps(config.to_dict())))
-    differing = [
-        f"{name} was {json.dumps(theirs.get(name))}, is {json.dumps(ours.get(name))}"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name) and name not in FREE and not name.startswith("eval.")
-    ]
-    if differing:
-        raise UsageError(f"{workdir} holds a run of another config: {'; '.join(differing)}; use another --workdir")
-
-
-def flatten(tree: dict[str, Any]) -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{below}": leaf for below, leaf in flatten(value).items()}
-        else:
-            flat[name] = value
-    return flat
 
 
 def open_source(config: ConfigDict, split: str) -> pipeline.Source:
@@ -334,7 +224,7 @@ def train(
     batches.set_state({"next_index": start})
 
     with Reporter(start=start, steps=cadence.steps, batch_size=cadence.batch_size) as reporter, stop.deferred():
-        metrics = Metrics(config, start=start, writer=writer, reporter=reporter)
+        meter = Meter(config, writer=writer, reporter=reporter)
 
         def due(every: int, step: int) -> bool:
             return step % every == 0 or step == cadence.steps
@@ -345,7 +235,7 @@ def train(
             """All that is due after `step`; a request to stop leaves that for later."""
             if not any(due(every, step) for every in cadences):
                 return
-            metrics.catch_up()
+            meter.catch_up()
             began = time.monotonic()
             if due(cadence.image_every, step) and not stop.requested:
                 writer.write_images(step, {"validation": draw_samples(samples, inpaint, state.best_generator)})
@@ -357,7 +247,7 @@ def train(
                 reporter.say(f"step {step}/{cadence.steps}  validation l1 {measured:.3f} %")
             if due(cadence.checkpoint_every, step) or measured is not None:
                 checkpoints.save(step, state, metric=measured)
-            metrics.forgive(time.monotonic() - began)
+            meter.forgive(time.monotonic() - began)
 
         try:
             if start and due(cadence.eval_every, start) and checkpoints.metric(start) is None:
@@ -369,12 +259,12 @@ def train(
                 bad = int(batch["bad"].sum())
                 arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
                 state, numbers = step_on_mesh(state, arrays, vgg if step > config.loss.style_start else None)
-                metrics.add(step, numbers, bad=bad)
+                meter.add(step, numbers, bad=bad)
                 reporter.advance(step)
                 settle(step)
             if stop.requested:
                 reached = int(state.step)
-                metrics.catch_up()
+                meter.catch_up()
                 checkpoints.save(reached, state)
                 reporter.say(f"stopped at step {reached}, which is saved: the same command goes on from there")
                 raise SystemExit(INTERRUPTED)
@@ -428,85 +318,6 @@ def draw_samples(samples: dict[str, np.ndarray], inpaint: Inpainter, params: ste
     raw = inpaint(params, image * mask, mask)
     composite = mask * image + (1 - mask) * raw
     return grid(list(zip(image * mask, np.repeat(mask, 3, axis=-1), raw, composite, image, strict=True)))
-
-
-class Metrics:
-    """Reads the numbers of each step a little after it, logs their means, and ends a run that no longer learns."""
-
-    def __init__(self, config: ConfigDict, *, start: int, writer: Writer, reporter: Reporter):
-        self._every, self._steps = config.train.log_every, config.train.steps
-        self._batch_size = config.train.batch_size
-        self._writer, self._reporter = writer, reporter
-        self._pending: deque[tuple[int, steps.Metrics, int]] = deque()
-        self._sums: dict[str, float] = {}
-        self._finite = self._count = 0
-        self._skipped_in_a_row = 0
-        self._bad = 0
-        self._clock: float | None = None  # None until the first step is done: compiling is not training
-        self._timed = 0
-        self._seconds = writer.last("train/seconds")  # of training, over all the runs in this folder
-
-    def add(self, step: int, numbers: steps.Metrics, *, bad: int) -> None:
-        """The numbers of a step that may still run; `bad` of its images were replaced."""
-        self._pending.append((step, numbers, bad))
-        while len(self._pending) > LAG:
-            self._read()
-
-    def catch_up(self) -> None:
-        """Waits for the steps that still run."""
-        while self._pending:
-            self._read()
-
-    def forgive(self, seconds: float) -> None:
-        """Takes time that was not training out of the rate."""
-        if self._clock is not None:
-            self._clock += seconds
-
-    def _read(self) -> None:
-        step, on_device, bad = self._pending.popleft()
-        numbers = {name: float(value) for name, value in jax.device_get(on_device).items()}
-        self._bad += bad
-        self._count += 1
-        if numbers["skipped"]:
-            self._skipped_in_a_row += 1
-            if self._skipped_in_a_row == MAX_SKIPPED:
-                raise UsageError(
-                    f"no finite loss or gradient in {MAX_SKIPPED} steps in a row, up to step {step}; the weights and "
-                    "checkpoints are those of before: lower optim.generator_lr or set optim.clip_norm, in a new workdir"
-                )
-        else:
-            self._skipped_in_a_row = 0
-            self._finite += 1
-            for name, value in numbers.items():
-                self._sums[name] = self._sums.get(name, 0.0) + value
-        if self._clock is None:
-            self._clock = time.monotonic()
-        else:
-            self._timed += 1
-        if step % self._every == 0 or step == self._steps or step == 1:
-            self._log(step)
-
-    def _log(self, step: int) -> None:
-        now = time.monotonic()
-        assert self._clock is not None
-        pace = (now - self._clock) / self._timed if self._timed else math.nan
-        means = {name: value / self._finite for name, value in self._sums.items()}
-        means |= {
-            "skipped": self._count - self._finite,
-            "bad_images": self._bad,
-            "images_per_second": self._batch_size / pace,
-        }
-        self._seconds += now - self._clock
-        scalars = {f"train/{name}": value for name, value in (means | {"seconds": self._seconds}).items()}
-        self._writer.write_scalars(step, scalars)
-        detail = ", ".join(
-            f"{name} {means.get(name, math.nan):.4g}" for name in ("pixel", "style", "adversarial", "tv")
-        )
-        for name, count in (("steps skipped", means["skipped"]), ("bad images", self._bad)):
-            detail += f", {count} {name}" if count else ""
-        self._reporter.report(step, loss=means.get("total", math.nan), pace=pace, detail=detail)
-        self._sums, self._finite, self._count, self._bad, self._timed = {}, 0, 0, 0, 0
-        self._clock = now
 
 
 # ---- after the last step ----

@@ -1,0 +1,43 @@
+"""The signals that ask a run to stop."""
+
+import contextlib
+import signal
+from collections.abc import Generator
+from types import FrameType
+from typing import Self
+
+INTERRUPTED = 42  # exit code of a run that was asked to stop: the same command goes on
+
+
+class Stop:
+    """SIGTERM and SIGINT: heeded at once, or inside `deferred()` when the loop looks. A second SIGINT kills."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._deferred = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Generator[Self]:
+        """A context in which the two signals end the run with SystemExit(42)."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Generator[None]:
+        """A context in which they only set `requested`."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        if not self._deferred:
+            raise SystemExit(INTERRUPTED)

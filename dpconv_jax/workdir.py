@@ -1,0 +1,59 @@
+"""What a folder was trained with, and what a rerun in it may change: WORKDIR/config.json."""
+
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dpconv_jax.errors import UsageError
+
+# What a rerun may change: how long, how often and where, never what is trained.
+FREE = {
+    "train.steps", "train.log_every", "train.image_every", "train.eval_every", "train.checkpoint_every", "train.keep",
+    "train.devices", "data.dir", "data.manual_dir", "data.data_dir", "data.threads", "loss.vgg_weights", "mask.dir",
+}  # fmt: skip
+
+
+def remember(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes WORKDIR/config.json; UsageError where the folder belongs to another config or cannot be written."""
+    path = workdir / "config.json"
+    if path.exists():
+        compare(config, workdir)
+    elif (workdir / "checkpoints").exists():
+        raise UsageError(f"{workdir} holds checkpoints without their config.json; start in another workdir")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name("config.json.partial")
+        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"--workdir {workdir} cannot be written: {error.strerror}") from error
+
+
+def compare(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """UsageError naming every field in which `workdir` was trained otherwise, those of FREE and eval.* apart."""
+    path = workdir / "config.json"
+    try:
+        theirs = flatten(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError) as error:
+        raise UsageError(f"{path} is damaged: {error}; start in another workdir") from error
+    ours = flatten(json.loads(json.dumps(config.to_dict())))
+    differing = [
+        f"{name} was {json.dumps(theirs.get(name))}, is {json.dumps(ours.get(name))}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name) and name not in FREE and not name.startswith("eval.")
+    ]
+    if differing:
+        raise UsageError(f"{workdir} holds a run of another config: {'; '.join(differing)}; use another --workdir")
+
+
+def flatten(tree: dict[str, Any]) -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{below}": leaf for below, leaf in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
