@@ -189,7 +189,7 @@ def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:
 
 def describe(config: ConfigDict, state: steps.GanState, source: pipeline.Source, mesh: Mesh) -> None:
     """Two lines for the person who started the run."""
-    counts = [parameter_overview.count_parameters(tree) for tree in (state.generator, state.discriminator)]
+    counts = [int(parameter_overview.count_parameters(tree)) for tree in (state.generator, state.discriminator)]
     print(
         f"{config.model.name} {config.model.variant}: {counts[0]:,} parameters, discriminator {counts[1]:,}; "
         f"{len(source):,} images at {config.data.size} x {config.data.size}; {mesh.size} x {jax.default_backend()}"
