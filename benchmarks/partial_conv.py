@@ -2,7 +2,7 @@
 
     python benchmarks/partial_conv.py [--rounds 5] [--size 256] [--batch 4] [--width 1.0] [--json FILE]
 
-Needs `pip install dpconv-jax[bench]`. Every contender does the same work on the same weights, float32, in turn within
+Needs `pip install ".[bench]"`. Every contender does the same work on the same weights, float32, in turn within
 each round, so that the ratios hold on a machine whose speed drifts; outputs are compared before the clock starts.
 `flops.py` says how FLOPs are counted.
 """
@@ -101,7 +101,8 @@ def main() -> None:
     image = rng.random((*shape, 3), dtype=np.float32) * mask
 
     runs, gflop = contenders(options.width, image, mask)
-    result: dict = {**vars(options), "json": None, "gflop_per_image": gflop}
+    setup = {name: getattr(options, name) for name in ("rounds", "size", "batch", "width")}
+    result: dict = {**setup, "gflop_per_image": gflop}
     result["mask_path_flops_share"] = gflop["jax"] / gflop["jax plain"] - 1
     setting = f"{options.batch} x {options.size}^2, width {options.width}, float32"
     print(f"DPConv, {setting}, medians of {options.rounds} rounds")

@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.optim.discriminator_lr = 1e-4
     config.optim.b1 = 0.5
     config.optim.b2 = 0.9
-    config.optim.schedule = "constant"  # "constant", "exponential" (0.9 an epoch, as released) or "cosine" (to 0)
+    config.optim.schedule = "constant"  # "constant", "exponential" (0.9 an epoch) or "cosine" (0 at train.steps)
     config.optim.warmup_steps = 0  # linear, before the schedule
     config.optim.clip_norm = 0.0  # global norm of the generator's gradient; 0 is off
     config.optim.ema = 0.0  # decay of the averaged generator used by evaluation; 0 is off

@@ -119,8 +119,8 @@ def per_image(image: ArrayLike, target: ArrayLike, mask: ArrayLike) -> dict[str,
     }
 
 
-def bootstrap_interval(values: np.ndarray, *, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values` (N,): (low, high).
+def bootstrap_interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float]:
+    """Percentile bootstrap 95 % interval of the mean of `values` (N,): (low, high).
 
     NaN, NaN for fewer than two values. One seed resamples the same images for every method with the same N.
     """
@@ -129,5 +129,5 @@ def bootstrap_interval(values: np.ndarray, *, resamples: int, seed: int, level: 
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

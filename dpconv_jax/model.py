@@ -26,7 +26,7 @@ class Model:
 
     @property
     def convention(self) -> Convention:
-        """How the caller prepares `x`, and what the raw output means."""
+        """How the caller prepares `x`: `model.convention.prepare(image, mask)`."""
         return self.metadata.convention
 
     def generator(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -51,9 +51,6 @@ class Writer:
             Image.fromarray(image).save(self._samples / f"{name}-{step:07d}.png")
             self._board.add_image(name, image, step, dataformats="HWC")
 
-    def flush(self) -> None:
-        self._board.flush()
-
     def close(self) -> None:
         self._lines.close()
         self._board.close()

@@ -52,5 +52,5 @@ def clothing() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def vgg16_npz() -> pathlib.Path:
-    """$VGG16, the ImageNet weights of VGG-16 as an .npz of float16 arrays, Keras names and preprocessing."""
+    """$VGG16, ImageNet weights of VGG-16: an .npz of float16 arrays `conv1_1/kernel` …, Keras' preprocessing."""
     return _outside("VGG16", "vgg16/vgg16_imagenet_f16.npz")

@@ -28,9 +28,11 @@ class Source(NamedTuple):
     upsample: bool = False
 
 
-def same_padding(kernel_size: Pair, dilation: int) -> Pair:
-    """Zeros on each side that keep the size of the map at stride 1, for odd kernels."""
-    return dilation * (kernel_size[0] - 1) // 2, dilation * (kernel_size[1] - 1) // 2
+def zeros_around(kernel: jax.Array, *, padding: int | None, dilation: int) -> Pair:
+    """Zeros on each side, (rows, columns): `padding`, or with None what keeps the size at stride 1, for odd kernels."""
+    if padding is not None:
+        return padding, padding
+    return dilation * (kernel.shape[0] - 1) // 2, dilation * (kernel.shape[1] - 1) // 2
 
 
 def box_sum(
@@ -73,7 +75,7 @@ def partial_conv(
       No gradient passes through the masks.
     """
     size = (kernel.shape[0], kernel.shape[1])
-    pads = same_padding(size, dilation) if padding is None else (padding, padding)
+    pads = zeros_around(kernel, padding=padding, dilation=dilation)
     masks = [lax.stop_gradient(source.mask).astype(jnp.float32) for source in sources]
     linear = conv2d_of_concat(
         [
@@ -118,13 +120,12 @@ class PartialConv(nnx.Module):
         padding: int | None = None,
         dilation: int = 1,
         threshold: float = 0.0,
-        use_bias: bool = True,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         shape = (kernel_size, kernel_size, in_features, out_features)
         self.kernel = nnx.Param(nnx.initializers.he_uniform()(rngs.params(), shape, jnp.float32))
-        self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32)) if use_bias else None
+        self.bias = nnx.Param(jnp.zeros((out_features,), jnp.float32))
         self.strides = strides
         self.padding = padding
         self.dilation = dilation
@@ -135,7 +136,7 @@ class PartialConv(nnx.Module):
         return partial_conv(
             sources,
             self.kernel[...].astype(self.dtype),
-            None if self.bias is None else self.bias[...],
+            self.bias[...],
             strides=self.strides,
             padding=self.padding,
             dilation=self.dilation,
@@ -145,14 +146,12 @@ class PartialConv(nnx.Module):
     def plain(self, features: Sequence[jax.Array], upsampled: Sequence[bool]) -> jax.Array:
         """The same weights without masks: an ordinary convolution of the concatenation of `features`."""
         kernel = self.kernel[...].astype(self.dtype)
-        size = (kernel.shape[0], kernel.shape[1])
-        pads = same_padding(size, self.dilation) if self.padding is None else (self.padding, self.padding)
         out = conv2d_of_concat(
             [x.astype(self.dtype) for x in features],
             upsampled,
             kernel,
             strides=self.strides,
-            padding=pads,
+            padding=zeros_around(kernel, padding=self.padding, dilation=self.dilation),
             dilation=self.dilation,
         )
-        return out if self.bias is None else out + self.bias[...].astype(self.dtype)
+        return out + self.bias[...].astype(self.dtype)

@@ -1,4 +1,8 @@
-"""What a generator is given: the one place that knows how each variant wants its input."""
+"""What a generator is given: the one place that knows how each variant wants its input.
+
+The output needs no such rule, it is RGB as it is: of `paper` in [0, 1], of `released` in [-1, 1] (tanh), whose negative
+values are clipped by whoever shows or measures it.
+"""
 
 import dataclasses
 
@@ -10,10 +14,7 @@ from dpconv_jax.models.vgg16 import IMAGENET_MEAN, IMAGENET_STD
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Convention:
-    """x = (rgb - mean) / std where the mask is valid, `hole` elsewhere. The output needs nothing: it is RGB in [0, 1].
-
-    rgb is in [0, 1]; mean and std are per channel.
-    """
+    """x = (rgb - mean) / std where the mask is valid, `hole` elsewhere; rgb in [0, 1], mean and std per channel."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -26,6 +27,5 @@ class Convention:
 
 CONVENTIONS = {  # by variant
     "paper": Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), hole=0.0),
-    # Its targets were not normalised, its composites neither: tanh is taken as RGB as it is, and may leave [0, 1].
     "released": Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD, hole=0.5),
 }

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 Array = jax.Array
-Convention = Literal["oxford", "torchvision"]
+Preprocessing = Literal["oxford", "torchvision"]
 
 # (name, input channels, output channels), in order; a 2 x 2 maximum halves the map between blocks.
 BLOCKS = (
@@ -36,7 +36,7 @@ class VGG16:
 
     kernels: dict[str, Array]
     biases: dict[str, Array]
-    convention: Convention = flax.struct.field(pytree_node=False)
+    convention: Preprocessing = flax.struct.field(pytree_node=False)
 
     @property
     def scale(self) -> float:
