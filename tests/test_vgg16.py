@@ -30,7 +30,7 @@ def tensors() -> dict[str, np.ndarray]:
     return found
 
 
-def network(tensors: dict[str, np.ndarray], convention: vgg16.Convention) -> vgg16.VGG16:
+def network(tensors: dict[str, np.ndarray], convention: vgg16.Preprocessing) -> vgg16.VGG16:
     return vgg16.VGG16(
         kernels={name: tensors[f"{name}/kernel"] for name, _, _ in LAYERS},
         biases={name: tensors[f"{name}/bias"] for name, _, _ in LAYERS},
