@@ -3,6 +3,7 @@
     WORKDIR/checkpoints/STEP/            one checkpoint of Orbax
     WORKDIR/checkpoints/STEP/manifest.json  sha256 of its files and the validation metric, written last
     WORKDIR/checkpoints/STEP.damaged     what failed its verification when training went on
+    WORKDIR/checkpoints/STEP.unfinished  what had no manifest when training went on: a crash came before it
 
 A step counts only when its manifest exists and every hash agrees: Orbax itself does not notice flipped bits.
 """
@@ -48,7 +49,7 @@ class Checkpoints:
         path = self.folder / str(step)
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN
         try:
-            if (path / _MANIFEST).exists():
+            if _is_finished(path):
                 if metric is not None:
                     _write_manifest(path, metric)
                 return
@@ -67,10 +68,16 @@ class Checkpoints:
         self._drop_old()
 
     def restore_newest(self, like: Tree) -> Tree:
-        """The newest intact state with the structure and shardings of `like`; `like` where no step was ever saved.
+        """The newest intact state with the structure and shardings of `like`; `like` where no step was ever finished.
 
-        Damaged steps are set aside under the name STEP.damaged, with a warning. Raises UsageError where all are.
+        Steps without manifest are set aside as STEP.unfinished, damaged ones as STEP.damaged, each with a warning.
+        Raises UsageError where all finished ones are damaged.
         """
+        for step in _numbered(self.folder):
+            if not _is_finished(self.folder / str(step)):
+                _log.warning("checkpoint %s was never finished: set aside", self.folder / str(step))
+                _set_aside(self.folder / str(step), "unfinished")
+                self._manager.reload()
         faults = {step: _fault(self.folder / str(step)) for step in _steps(self.folder)}
         intact = [step for step, fault in faults.items() if not fault]
         if not faults:
@@ -80,7 +87,7 @@ class Checkpoints:
         for step, fault in faults.items():
             if fault:
                 _log.warning("checkpoint %s is damaged (%s): set aside", self.folder / str(step), fault)
-                _set_aside(self.folder / str(step))
+                _set_aside(self.folder / str(step), "damaged")
         self._manager.reload()
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
         arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
@@ -102,6 +109,11 @@ class Checkpoints:
                 self._manager.delete(step)
 
 
+def newest_step(workdir: str | os.PathLike[str]) -> int | None:
+    """Of the finished checkpoints of a workdir, intact or not; None where there is none."""
+    return max(_steps(pathlib.Path(workdir) / "checkpoints"), default=None)
+
+
 def restore_generator(
     workdir: str | os.PathLike[str], *, step: int | str | None = None
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -109,7 +121,8 @@ def restore_generator(
 
     Parameters are nested dicts of numpy arrays with string keys, the averaged ones where training kept an average.
     `step`: a number, None for the newest, "best" for the lowest validation metric (the newest where none was measured).
-    A damaged checkpoint is passed over with a warning. Raises UsageError where no intact one is left.
+    A damaged checkpoint is passed over with a warning. Raises UsageError where no intact one is left, or where
+    config.json is damaged.
     """
     workdir = pathlib.Path(workdir).absolute()
     folder = workdir / "checkpoints"
@@ -131,9 +144,18 @@ def restore_generator(
             faults[candidate] = fault
             _log.warning("checkpoint %s is damaged (%s): passed over", path, fault)
             continue
-        config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-        return _read_generator(path / "default"), config, candidate
+        return _read_generator(path / "default"), _read_config(workdir / "config.json"), candidate
     raise UsageError(f"no intact checkpoint under {folder}: {_listed(faults)}")
+
+
+def _read_config(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise UsageError(f"{path} is damaged: it holds no fields")
+    return config
 
 
 def _read_generator(folder: pathlib.Path) -> dict[str, Any]:
@@ -146,18 +168,33 @@ def _read_generator(folder: pathlib.Path) -> dict[str, Any]:
     return reader.restore(path, args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True))[name]
 
 
-def _steps(folder: pathlib.Path) -> list[int]:
+def _numbered(folder: pathlib.Path) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
 
 
-def _set_aside(path: pathlib.Path) -> None:
-    aside = path.with_name(path.name + ".damaged")
+def _steps(folder: pathlib.Path) -> list[int]:
+    return [step for step in _numbered(folder) if _is_finished(folder / str(step))]
+
+
+def _is_finished(path: pathlib.Path) -> bool:
+    """Whether the manifest, written last, is there; where nobody may look it counts as there, and as damaged."""
+    try:
+        (path / _MANIFEST).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _set_aside(path: pathlib.Path, why: str) -> None:
+    aside = path.with_name(f"{path.name}.{why}")
     number = 1
     while aside.exists():
         number += 1
-        aside = path.with_name(f"{path.name}.damaged-{number}")
+        aside = path.with_name(f"{path.name}.{why}-{number}")
     path.rename(aside)
 
 
@@ -182,6 +219,8 @@ def _fault(path: pathlib.Path) -> str:
                 return f"{name} has changed"
     except FileNotFoundError as error:
         return f"{pathlib.Path(error.filename).relative_to(path)} is missing"
+    except OSError as error:
+        return f"{pathlib.Path(error.filename or path).relative_to(path)} cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{_MANIFEST} is unreadable"
     return ""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dpconv_jax import sharding
-from dpconv_jax.checkpoints import Checkpoints, restore_generator
+from dpconv_jax.checkpoints import Checkpoints, newest_step, restore_generator
 from dpconv_jax.errors import UsageError
 from dpconv_jax.steps import GanState
 
@@ -74,8 +74,10 @@ def delete(step: pathlib.Path) -> None:
     largest_file(step).unlink()
 
 
-def lose_manifest(step: pathlib.Path) -> None:
-    (step / "manifest.json").unlink()
+def replace_by_folder(step: pathlib.Path) -> None:
+    path = largest_file(step)
+    path.unlink()
+    path.mkdir()
 
 
 def spoil_manifest(step: pathlib.Path) -> None:
@@ -91,7 +93,7 @@ def test_nothing_saved_gives_back_what_was_asked_with(tmp_path):
     assert equal(restored(tmp_path), state(0))
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, delete, lose_manifest, spoil_manifest])
+@pytest.mark.parametrize("damage", [truncate, flip, delete, replace_by_folder, spoil_manifest])
 def test_a_damaged_step_is_named_and_the_one_before_it_used(damage, tmp_path, caplog):
     saved(tmp_path, {1: None, 2: 0.5})
     folder = tmp_path / "checkpoints"
@@ -107,6 +109,57 @@ def test_a_damaged_step_is_named_and_the_one_before_it_used(damage, tmp_path, ca
     assert (folder / "2.damaged").is_dir()
     saved(tmp_path, {2: None})
     assert equal(restored(tmp_path), state(2))
+
+
+@pytest.mark.parametrize("earlier", [[], [1]], ids=["first", "later"])
+def test_a_step_without_manifest_was_never_finished(earlier, tmp_path, caplog):
+    """The process was killed between the state and its manifest: training goes on as if that save had not begun."""
+    saved(tmp_path, dict.fromkeys([*earlier, 2]))
+    folder = tmp_path / "checkpoints"
+    (folder / "2" / "manifest.json").unlink()
+    assert newest_step(tmp_path) == max(earlier, default=None)
+    if earlier:
+        assert restore_generator(tmp_path)[2] == 1
+    else:
+        with pytest.raises(UsageError, match="holds no checkpoint"):
+            restore_generator(tmp_path)
+    assert not caplog.records  # it may just be being saved
+    with caplog.at_level(logging.WARNING):
+        assert equal(restored(tmp_path), state(max(earlier, default=0)))
+    assert [f"{folder / '2'} was never finished" in record.message for record in caplog.records] == [True]
+    assert (folder / "2.unfinished").is_dir()
+    assert saved(tmp_path, {2: None}) == [*earlier, 2]
+    assert equal(restored(tmp_path), state(2))
+
+
+def test_the_step_set_aside_is_saved_by_the_same_run(tmp_path):
+    saved(tmp_path, {2: None})
+    (tmp_path / "checkpoints" / "2" / "manifest.json").unlink()
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    assert equal(checkpoints.restore_newest(state(0)), state(0))
+    checkpoints.save(2, state(2))
+    checkpoints.close()
+    assert equal(restored(tmp_path), state(2))
+
+
+def test_a_file_that_may_not_be_read_is_damage(tmp_path, monkeypatch):
+    saved(tmp_path, {1: None})
+
+    def forbidden(path: pathlib.Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("dpconv_jax.checkpoints._sha256", forbidden)
+    with pytest.raises(UsageError, match=r"step 1: .* cannot be read: Permission denied"):
+        restore_generator(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+def test_a_damaged_config_is_named(content, tmp_path):
+    saved(tmp_path, {1: None})
+    (tmp_path / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UsageError, match=r"config\.json is damaged: .") as refusal:
+        restore_generator(tmp_path)
+    assert "\n" not in str(refusal.value)
 
 
 def test_where_every_step_is_damaged_nothing_is_started_anew(tmp_path):
