@@ -69,7 +69,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     path = pathlib.Path(path)
     if path.is_dir():
         params, config, step = restore_generator(path, step="best")
-        metadata = model_file.Metadata.of_training(config, step)
+        metadata = model_file.Metadata.of_training(config, step, workdir=path)
         graph, shapes = model_file.build(metadata)
         params = model_file.matched(params, shapes, source=path)
     elif path.exists():

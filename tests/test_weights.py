@@ -137,6 +137,8 @@ def test_files_of_other_kinds(tmp_path, params):
         model_file.save(tmp_path / "model.npz", params, METADATA)
     with pytest.raises(UsageError, match="cannot be written: No such file or directory"):
         model_file.save(tmp_path / "absent" / "model.safetensors", params, METADATA)
+    with pytest.raises(UsageError, match="cannot be written: Not a directory"):
+        model_file.save(tmp_path / "other.safetensors" / "model.safetensors", params, METADATA)
     assert [path.name for path in tmp_path.iterdir()] == ["other.safetensors"]
 
 
@@ -233,6 +235,25 @@ def test_export_then_load(workdir, params, tmp_path, capsys):
     assert_same_tree(from_file.params, params)
     assert_same_tree(from_workdir.params, params)
     np.testing.assert_array_equal(from_file.generator(*example())[0], from_workdir.generator(*example())[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("{", "Expecting property name"),
+        ("{}", "no field 'model'"),
+        ('{"model": 3}', "not subscriptable"),
+        ('{"model": {"name": "dpconv", "variant": "paper", "width": "wide"}}', "'wide'"),
+    ],
+)
+def test_a_damaged_config_ends_an_export_in_one_line(workdir, tmp_path, capsys, content, fault):
+    (workdir / "config.json").write_text(content)
+    assert command.main(["export", str(workdir), str(tmp_path / "x.safetensors")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {workdir / 'config.json'} is damaged: ") and error.count("\n") == 1
+    assert fault in error
+    with pytest.raises(UsageError, match=r"config\.json is damaged"):
+        dpconv_jax.load(workdir)
 
 
 def test_a_failed_export_is_one_line(tmp_path, capsys):

@@ -11,7 +11,7 @@ from dpconv_jax.weights import model_file
 def export(workdir: str, file: str) -> model_file.Metadata:
     """Writes the best step of `workdir`, its averaged parameters where training kept them."""
     params, config, step = restore_generator(workdir, step="best")
-    metadata = model_file.Metadata.of_training(config, step)
+    metadata = model_file.Metadata.of_training(config, step, workdir=workdir)
     _, shapes = model_file.build(metadata)
     model_file.save(file, model_file.matched(params, shapes, source=workdir), metadata)
     return metadata

@@ -4,6 +4,7 @@ Metadata, all strings, what is not text as JSON: `format`, `model`, `variant`, `
 and `step` (of its training), `input` (a `Convention`) and `sha256` (over all of the above and the tensors).
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -42,18 +43,22 @@ class Metadata:
         return CONVENTIONS[self.variant]
 
     @classmethod
-    def of_training(cls, config: dict[str, Any], step: int) -> "Metadata":
-        """From the config of a workdir."""
-        model = config["model"]
-        return cls(
-            model=model["name"],
-            variant=model["variant"],
-            width=float(model["width"]),
-            dilations=tuple(model["dilations"]),
-            dropout=float(model["dropout"]),
-            size=config["data"]["size"],
-            step=step,
-        )
+    def of_training(cls, config: dict[str, Any], step: int, *, workdir: str | os.PathLike[str]) -> "Metadata":
+        """From the config of a workdir; UsageError where a field of it is missing or of another kind."""
+        try:
+            model = config["model"]
+            return cls(
+                model=str(model["name"]),
+                variant=str(model["variant"]),
+                width=float(model["width"]),
+                dilations=tuple(int(dilation) for dilation in model["dilations"]),
+                dropout=float(model["dropout"]),
+                size=int(config["data"]["size"]),
+                step=step,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise UsageError(f"{pathlib.Path(workdir) / 'config.json'} is damaged: {reason}") from error
 
 
 def build(metadata: Metadata) -> tuple[nnx.GraphDef, Params]:
@@ -98,7 +103,8 @@ def save(path: str | os.PathLike[str], params: Params, metadata: Metadata) -> No
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Params, Metadata]:
