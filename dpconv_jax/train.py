@@ -5,6 +5,7 @@ WORKDIR/config.json  checkpoints/  metrics.jsonl  tb/  samples/  eval/  report.m
 
 import functools
 import hashlib
+import math
 import os
 import pathlib
 import time
@@ -18,9 +19,9 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dpconv_jax import masks, report, sharding, steps
+from dpconv_jax import masks, metrics, report, sharding, steps
 from dpconv_jax.baselines import classical
-from dpconv_jax.checkpoints import Checkpoints, restore_generator
+from dpconv_jax.checkpoints import Checkpoints, newest_step, restore_generator
 from dpconv_jax.data import pipeline
 from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import evaluate, validation_l1
@@ -31,10 +32,22 @@ from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.progress import Reporter
 from dpconv_jax.signals import INTERRUPTED, Stop
 from dpconv_jax.weights import vgg16
-from dpconv_jax.workdir import compare, remember
+from dpconv_jax.workdir import FREE, compare, remember
 from dpconv_jax.writers import Writer, grid, read_scalars
 
 SAMPLES = 2  # validation images a bucket in each picture of `samples/`
+NAMES = {  # field -> what it may be called
+    "train.dtype": steps.DTYPES,
+    "optim.schedule": steps.SCHEDULES,
+    "model.name": GENERATORS,
+    "data.crop": pipeline.CROPS,
+    "mask.preset": masks.PRESETS,
+}
+LEAST = {  # field -> its least value
+    **dict.fromkeys(("seed", "loss.style_start", "eval.examples"), 0),
+    **dict.fromkeys(("data.max_pixels", "data.threads", "eval.batch_size", "eval.bootstrap"), 1),
+    **{f"train.{name}": 1 for name in ("steps", "log_every", "image_every", "eval_every", "checkpoint_every", "keep")},
+}
 Validation = Callable[[int], Iterator[dict[str, Any]]]  # bucket -> one pass over its batches
 
 
@@ -53,7 +66,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, c
         validation = open_validation(config, mask_files)
 
         gan = steps.build(config, steps_per_epoch=max(1, len(source) // config.train.batch_size))
-        remember(config, workdir)
+        remember(config, workdir, step=newest_step(workdir))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
         state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
         state = checkpoints.restore_newest(state)
@@ -82,7 +95,7 @@ def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, comman
     mesh = check(config)
     if not (workdir / "config.json").exists():
         raise UsageError(f"{workdir} holds no training run to evaluate; train first, with --mode=train_and_evaluate")
-    compare(config, workdir)
+    compare(config, workdir, free=FREE | {"eval.examples"})
     validation = open_validation(config, open_mask_files(config))
     inpaint = Inpainter(steps.build(config, steps_per_epoch=1), mesh, batch_size=config.eval.batch_size)
     vgg = load_vgg(config) if config.loss.vgg_weights else None  # the report describes it; evaluation needs none
@@ -95,23 +108,27 @@ def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, comman
 def check(config: ConfigDict) -> Mesh:
     """The mesh of the config; UsageError for what can be known to fail before any file is read."""
     mesh = sharding.data_mesh(config.train.devices)
-    train, optim, size = config.train, config.optim, config.data.size
-    if train.batch_size < 1 or train.batch_size % mesh.size:
-        raise UsageError(f"train.batch_size is {train.batch_size}; it must be a multiple of the {mesh.size} devices")
-    if train.dtype not in steps.DTYPES:
-        raise UsageError(f"train.dtype is {train.dtype!r}; known: {', '.join(steps.DTYPES)}")
-    if optim.schedule not in steps.SCHEDULES:
-        raise UsageError(f"optim.schedule is {optim.schedule!r}; known: {', '.join(steps.SCHEDULES)}")
-    if config.model.name not in GENERATORS:
-        raise UsageError(f"model.name is {config.model.name!r}; known: {', '.join(GENERATORS)}")
+    batch_size, size, coverage = config.train.batch_size, config.data.size, config.mask.coverage
+    if batch_size < 1 or batch_size % mesh.size:
+        raise UsageError(f"train.batch_size is {batch_size}; it must be a multiple of the {mesh.size} devices")
+    for name, known in NAMES.items():
+        if config[name] not in known:
+            raise UsageError(f"{name} is {config[name]!r}; known: {', '.join(known)}")
     stride = GENERATORS[config.model.name].stride
-    if size < stride or size % stride:
-        raise UsageError(f"data.size is {size}; it must be a multiple of {stride}")
-    for name in ("steps", "log_every", "image_every", "eval_every", "checkpoint_every", "keep"):
-        if train[name] < 1:
-            raise UsageError(f"train.{name} is {train[name]}; it must be at least 1")
-    if config.eval.batch_size < 1:
-        raise UsageError(f"eval.batch_size is {config.eval.batch_size}; it must be at least 1")
+    smallest = stride * math.ceil(metrics.WINDOW / stride)
+    if size < smallest or size % stride:
+        why = f"at least {smallest}, because SSIM compares windows of {metrics.WINDOW} pixels"
+        raise UsageError(f"data.size is {size}; it must be a multiple of {stride} and {why}")
+    for name, least in LEAST.items():
+        if config[name] < least:
+            raise UsageError(f"{name} is {config[name]}; it must be at least {least}")
+    for name in ("optim.generator_lr", "optim.discriminator_lr"):
+        if not 0 < config[name] < math.inf:
+            raise UsageError(f"{name} is {config[name]}; it must be above 0")
+    if not 0 <= config.optim.ema < 1:
+        raise UsageError(f"optim.ema is {config.optim.ema}; it must lie in [0, 1)")
+    if not 0 <= coverage <= 1:
+        raise UsageError(f"mask.coverage is {coverage}; it must lie in [0, 1]")
     classical.batched(config.eval.baselines)
     return mesh
 
@@ -316,7 +333,7 @@ def draw_samples(samples: dict[str, np.ndarray], inpaint: Inpainter, params: ste
     """masked | mask | raw | composite | truth, one row an image; uint8."""
     image, mask = samples["image"], samples["mask"]
     raw = inpaint(params, image * mask, mask)
-    composite = mask * image + (1 - mask) * raw
+    composite = np.asarray(metrics.composite(output=raw, target=image, mask=mask))
     return grid(list(zip(image * mask, np.repeat(mask, 3, axis=-1), raw, composite, image, strict=True)))
 
 

@@ -8,20 +8,27 @@ from ml_collections import ConfigDict
 
 from dpconv_jax.errors import UsageError
 
-# What a rerun may change: how long, how often and where, never what is trained.
-FREE = {
+# What a rerun may change: how long, how often and where, never what is trained or which of its steps is the best.
+FREE = frozenset({
     "train.steps", "train.log_every", "train.image_every", "train.eval_every", "train.checkpoint_every", "train.keep",
     "train.devices", "data.dir", "data.manual_dir", "data.data_dir", "data.threads", "loss.vgg_weights", "mask.dir",
-}  # fmt: skip
+    "eval.batch_size", "eval.baselines", "eval.bootstrap",
+})  # fmt: skip
 
 
-def remember(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes WORKDIR/config.json; UsageError where the folder belongs to another config or cannot be written."""
+def remember(config: ConfigDict, workdir: pathlib.Path, *, step: int | None) -> None:
+    """Writes WORKDIR/config.json, where `step` is the newest checkpoint of `workdir`, None where there is none yet.
+
+    A folder belongs to the config of its first checkpoint: until then a mistake can be corrected by running again.
+    Raises UsageError where the folder belongs to another config, is beyond train.steps, or cannot be written.
+    """
     path = workdir / "config.json"
-    if path.exists():
+    if step is not None:
+        if not path.exists():
+            raise UsageError(f"{workdir} holds checkpoints without their config.json; start in another workdir")
         compare(config, workdir)
-    elif (workdir / "checkpoints").exists():
-        raise UsageError(f"{workdir} holds checkpoints without their config.json; start in another workdir")
+        if config.train.steps < step:
+            raise UsageError(f"train.steps is {config.train.steps}; it must be at least {step}, where {workdir} is")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = path.with_name("config.json.partial")
@@ -31,18 +38,18 @@ def remember(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise UsageError(f"--workdir {workdir} cannot be written: {error.strerror}") from error
 
 
-def compare(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """UsageError naming every field in which `workdir` was trained otherwise, those of FREE and eval.* apart."""
+def compare(config: ConfigDict, workdir: pathlib.Path, *, free: frozenset[str] = FREE) -> None:
+    """UsageError naming every field in which `workdir` was trained otherwise, those of `free` apart."""
     path = workdir / "config.json"
     try:
         theirs = flatten(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UsageError(f"{path} is damaged: {error}; start in another workdir") from error
     ours = flatten(json.loads(json.dumps(config.to_dict())))
     differing = [
         f"{name} was {json.dumps(theirs.get(name))}, is {json.dumps(ours.get(name))}"
         for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name) and name not in FREE and not name.startswith("eval.")
+        if ours.get(name) != theirs.get(name) and name not in free
     ]
     if differing:
         raise UsageError(f"{workdir} holds a run of another config: {'; '.join(differing)}; use another --workdir")

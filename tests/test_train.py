@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
+from toy import SIZE, Toy, tiny
 
-from configs import base
 from dpconv_jax import losses, sharding, steps, train
 from dpconv_jax.checkpoints import Checkpoints
 from dpconv_jax.errors import UsageError
@@ -23,57 +22,12 @@ from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import BLOCKS, VGG16
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SIZE = 32
-
-
-class Toy(nnx.Module):
-    """Two convolutions with the interface of a generator: the step is tested, and it compiles fast."""
-
-    stride = 8
-
-    def __init__(
-        self, *, variant: str, width: float, dilations: tuple[int, ...], dropout: float, dtype, rngs: nnx.Rngs
-    ):
-        self.first = nnx.Conv(4, 8, (3, 3), strides=2, dtype=dtype, rngs=rngs)
-        self.last = nnx.Conv(8, 12, (3, 3), dtype=dtype, rngs=rngs)
-        self.dropout = dropout
-
-    def __call__(self, x: jax.Array, mask: jax.Array, *, dropout_key: jax.Array | None = None):
-        hidden = nnx.leaky_relu(self.first(jnp.concatenate([x, mask], axis=-1)), 0.2)
-        if dropout_key is not None and self.dropout:
-            hidden = hidden * jax.random.bernoulli(dropout_key, 1 - self.dropout, hidden.shape) / (1 - self.dropout)
-        out = self.last(hidden)
-        out = out.reshape(*out.shape[:3], 2, 2, 3).swapaxes(2, 3).reshape(*x.shape)
-        return nnx.sigmoid(out.astype(jnp.float32)), {"input": mask}
 
 
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The toy among the generators."""
     monkeypatch.setitem(GENERATORS, "toy", Toy)
-
-
-def tiny(*, name: str = "toy") -> ConfigDict:
-    """Dropout, noisy labels and the average on; no style term."""
-    config = base.get_config()
-    config.model.name = name
-    config.model.width = 0.125
-    config.model.dilations = (1, 1, 1, 1)
-    config.model.dropout = 0.3
-    config.loss.style = 0.0
-    config.optim.ema = 0.9
-    config.data.name = "image_folder"
-    config.data.size = SIZE
-    config.data.threads = 1
-    config.train.batch_size = 4
-    config.train.steps = 4
-    config.train.log_every = 1
-    config.train.image_every = 100
-    config.train.eval_every = 100
-    config.train.checkpoint_every = 2
-    config.eval.batch_size = 4
-    config.eval.bootstrap = 10
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -376,7 +330,9 @@ def test_a_finished_run_only_evaluates_again(folder, tmp_path):
     state = run(config, folder, tmp_path)
     (tmp_path / "report.md").unlink()
     lines = (tmp_path / "metrics.jsonl").read_text()
+    config.eval.examples = 1  # in training this one is fixed, as it decides which step is the best
     train.evaluate_only(config, tmp_path, command="a test")
+    config.eval.examples = 0
     assert (tmp_path / "report.md").exists()
     assert (tmp_path / "metrics.jsonl").read_text() == lines
     assert digest(run(config, folder, tmp_path)) == digest(state)
@@ -404,6 +360,7 @@ def test_other_configs_are_refused_by_field_and_free_ones_taken(folder, tmp_path
     config.train.keep = 1
     config.data.threads = 2
     config.eval.bootstrap = 5
+    config.eval.batch_size = 3
     assert int(run(config, folder, tmp_path).step) == 2
     assert json.loads((tmp_path / "config.json").read_text())["train"]["keep"] == 1
 
@@ -433,31 +390,6 @@ def test_twenty_bad_steps_in_a_row_end_the_run_and_the_checkpoint_stays(folder, 
     with pytest.raises(UsageError, match="20 steps in a row, up to step 22"):
         run(config, folder, tmp_path)
     assert digest(newest(config, tmp_path)) == digest(good)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("train.batch_size", 6, "train.batch_size is 6; it must be a multiple of the 4 devices"),
-        ("train.devices", 9, "train.devices is 9; .* at most 4"),
-        ("train.dtype", "float16", "train.dtype is 'float16'; known: float32, bfloat16"),
-        ("train.log_every", 0, "train.log_every is 0; it must be at least 1"),
-        ("optim.schedule", "step", "optim.schedule is 'step'; known: constant, exponential, cosine"),
-        ("model.name", "unet", "model.name is 'unet'; known: dpconv"),
-        ("data.size", 36, "data.size is 36; it must be a multiple of 8"),
-        ("data.name", "mnist", "data.name 'mnist' is unknown"),
-        ("loss.style", 120.0, "loss.vgg_weights is empty"),
-        ("eval.baselines", ("magic",), "unknown baseline 'magic'"),
-    ],
-)
-def test_what_cannot_train_is_refused_before_anything_is_written(field, value, message, folder, tmp_path):
-    config = tiny()
-    config.data.dir = str(folder)
-    config.update_from_flattened_dict({field: value})
-    with pytest.raises(UsageError, match=message) as refusal:
-        train.train_and_evaluate(config, tmp_path / "run", command="")
-    assert "\n" not in str(refusal.value)
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_signal_saves_the_step_and_the_next_run_goes_on(folder, tmp_path, monkeypatch, capsys):

@@ -31,6 +31,7 @@ BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
     "synthetic_garments": SyntheticGarments,
     "clothing_small": ClothingSmall,
 }
+CROPS = ("resize", "square")
 MAX_TRIES = 1000  # replacements for one bad image
 
 log = logging.getLogger(__name__)
@@ -184,8 +185,8 @@ def _pixels(
 
 
 def _check(*, crop: str, batch_size: int, process_count: int = 1) -> None:
-    if crop not in ("resize", "square"):
-        raise UsageError(f"data.crop {crop!r} is unknown; known: resize, square")
+    if crop not in CROPS:
+        raise UsageError(f"data.crop {crop!r} is unknown; known: {', '.join(CROPS)}")
     if batch_size < 1 or batch_size % process_count:
         raise UsageError(f"train.batch_size {batch_size} is not a multiple of the {process_count} processes")
 

@@ -1,0 +1,61 @@
+"""A generator and a config small enough to train within a test."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from configs import base
+
+SIZE = 32
+
+
+class Toy(nnx.Module):
+    """Two convolutions with the interface of a generator: the step is tested, and it compiles fast."""
+
+    stride = 8
+
+    def __init__(
+        self,
+        *,
+        variant: str,
+        width: float,
+        dilations: tuple[int, ...],
+        dropout: float,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.first = nnx.Conv(4, 8, (3, 3), strides=2, dtype=dtype, rngs=rngs)
+        self.last = nnx.Conv(8, 12, (3, 3), dtype=dtype, rngs=rngs)
+        self.dropout = dropout
+
+    def __call__(self, x: jax.Array, mask: jax.Array, *, dropout_key: jax.Array | None = None):
+        hidden = nnx.leaky_relu(self.first(jnp.concatenate([x, mask], axis=-1)), 0.2)
+        if dropout_key is not None and self.dropout:
+            hidden = hidden * jax.random.bernoulli(dropout_key, 1 - self.dropout, hidden.shape) / (1 - self.dropout)
+        out = self.last(hidden)
+        out = out.reshape(*out.shape[:3], 2, 2, 3).swapaxes(2, 3).reshape(*x.shape)
+        return nnx.sigmoid(out.astype(jnp.float32)), {"input": mask}
+
+
+def tiny(*, name: str = "toy") -> ConfigDict:
+    """Dropout, noisy labels and the average on; no style term."""
+    config = base.get_config()
+    config.model.name = name
+    config.model.width = 0.125
+    config.model.dilations = (1, 1, 1, 1)
+    config.model.dropout = 0.3
+    config.loss.style = 0.0
+    config.optim.ema = 0.9
+    config.data.name = "image_folder"
+    config.data.size = SIZE
+    config.data.threads = 1
+    config.train.batch_size = 4
+    config.train.steps = 4
+    config.train.log_every = 1
+    config.train.image_every = 100
+    config.train.eval_every = 100
+    config.train.checkpoint_every = 2
+    config.eval.batch_size = 4
+    config.eval.bootstrap = 10
+    return config
