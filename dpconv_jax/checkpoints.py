@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from dpconv_jax.errors import UsageError
+from dpconv_jax.files import write_whole
 
 Tree = Any
 _MANIFEST = "manifest.json"
@@ -202,12 +203,7 @@ def _write_manifest(path: pathlib.Path, metric: float | None) -> None:
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != _MANIFEST)
     metric = metric if metric is not None and math.isfinite(metric) else None
     content = {"metric": metric, "sha256": {str(file.relative_to(path)): _sha256(file) for file in files}}
-    partial = path.parent / f".{path.name}.{_MANIFEST}"
-    with partial.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path / _MANIFEST)
+    write_whole(path / _MANIFEST, json.dumps(content, indent=1).encode())
 
 
 def _fault(path: pathlib.Path) -> str:

@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 
 from dpconv_jax import masks, metrics
 from dpconv_jax.errors import UsageError
+from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 
 BatchMethod = Callable[[np.ndarray, np.ndarray], ArrayLike]
@@ -202,10 +203,3 @@ def _csv(lines: list[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replaces the file at once: a reader finds the old one or the new one, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)

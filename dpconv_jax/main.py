@@ -14,6 +14,7 @@ import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
+from dpconv_jax import door
 from dpconv_jax.errors import UsageError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The recipe; --config.train.steps=100 sets a field of it.")
@@ -51,8 +52,8 @@ def main(argv: list[str]) -> None:
 
 
 def refuse(error: Exception) -> NoReturn:
-    """One line, no traceback."""
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    """One line, exit code 2."""
+    door.refuse(error)
     sys.exit(2)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dpconv_jax.errors import UsageError
+from dpconv_jax.files import write_whole
 
 BUCKETS = ((0.0, 0.2), (0.2, 0.4), (0.4, 1.0))  # of the hole ratio, each (low, high], as in Table 1
 DRAWN = ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6))  # where generated masks of each bucket lie
@@ -452,10 +453,7 @@ def _sha256(mask: np.ndarray) -> str:
 
 def write_manifest(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     """Rows as JSON lines; an older file is replaced only when all are written."""
-    path = pathlib.Path(path)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(asdict(one)) + "\n" for one in rows), encoding="utf-8")
-    partial.replace(path)
+    write_whole(pathlib.Path(path), "".join(json.dumps(asdict(one)) + "\n" for one in rows).encode())
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Row]:

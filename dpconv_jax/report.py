@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from ml_collections import ConfigDict
 
-from dpconv_jax.evaluate import Example, Row, write_whole
+from dpconv_jax.evaluate import Example, Row
+from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import METRICS, Metric
 from dpconv_jax.writers import read_scalars

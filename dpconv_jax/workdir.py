@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dpconv_jax.errors import UsageError
+from dpconv_jax.files import write_whole
 
 # What a rerun may change: how long, how often and where, never what is trained or which of its steps is the best.
 FREE = frozenset({
@@ -31,9 +32,7 @@ def remember(config: ConfigDict, workdir: pathlib.Path, *, step: int | None) -> 
             raise UsageError(f"train.steps is {config.train.steps}; it must be at least {step}, where {workdir} is")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name("config.json.partial")
-        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, (json.dumps(config.to_dict(), indent=2) + "\n").encode())
     except OSError as error:
         raise UsageError(f"--workdir {workdir} cannot be written: {error.strerror}") from error
 

@@ -10,6 +10,8 @@ import numpy as np
 import tensorboardX
 from PIL import Image
 
+from dpconv_jax.files import write_whole
+
 GAP = 2  # white pixels between the pictures of a grid
 
 
@@ -25,9 +27,7 @@ class Writer:
         self._samples.mkdir(parents=True, exist_ok=True)
         path = workdir / "metrics.jsonl"
         rows = [row for row in read_scalars(path) if row["step"] <= step]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
         self._last = {name: value for row in rows for name, value in row.items() if value is not None}
         self._lines = path.open("a", encoding="utf-8")
         self._board = tensorboardX.SummaryWriter(str(workdir / "tb"), purge_step=step + 1 if step else None)

@@ -14,7 +14,7 @@ import safetensors.numpy
 from flax import nnx
 
 import dpconv_jax
-from dpconv_jax import UsageError, checkpoints
+from dpconv_jax import UsageError, checkpoints, door
 from dpconv_jax.model import Model
 from dpconv_jax.models.convention import Convention
 from dpconv_jax.models.dpconv import DPConv
@@ -228,7 +228,7 @@ def workdir(tmp_path, params) -> pathlib.Path:
 
 def test_export_then_load(workdir, params, tmp_path, capsys):
     file = tmp_path / "exported.safetensors"
-    assert command.main(["export", str(workdir), str(file)]) == 0
+    assert door.run(command.main, ["export", str(workdir), str(file)]) == 0
     assert "step 7" in capsys.readouterr().out
     from_file, from_workdir = dpconv_jax.load(file), dpconv_jax.load(str(workdir))
     assert from_file.metadata == from_workdir.metadata == METADATA
@@ -248,7 +248,7 @@ def test_export_then_load(workdir, params, tmp_path, capsys):
 )
 def test_a_damaged_config_ends_an_export_in_one_line(workdir, tmp_path, capsys, content, fault):
     (workdir / "config.json").write_text(content)
-    assert command.main(["export", str(workdir), str(tmp_path / "x.safetensors")]) == 2
+    assert door.run(command.main, ["export", str(workdir), str(tmp_path / "x.safetensors")]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {workdir / 'config.json'} is damaged: ") and error.count("\n") == 1
     assert fault in error
@@ -257,7 +257,7 @@ def test_a_damaged_config_ends_an_export_in_one_line(workdir, tmp_path, capsys, 
 
 
 def test_a_failed_export_is_one_line(tmp_path, capsys):
-    assert command.main(["export", str(tmp_path / "nowhere"), str(tmp_path / "x.safetensors")]) == 2
+    assert door.run(command.main, ["export", str(tmp_path / "nowhere"), str(tmp_path / "x.safetensors")]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and "nowhere" in captured.err
     assert not (tmp_path / "x.safetensors").exists()

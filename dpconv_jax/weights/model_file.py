@@ -4,7 +4,6 @@ Metadata, all strings, what is not text as JSON: `format`, `model`, `variant`, `
 and `step` (of its training), `input` (a `Convention`) and `sha256` (over all of the above and the tensors).
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,6 +17,7 @@ import safetensors.numpy
 from flax import nnx, traverse_util
 
 from dpconv_jax.errors import UsageError
+from dpconv_jax.files import write_whole
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.convention import CONVENTIONS, Convention
 
@@ -93,18 +93,10 @@ def save(path: str | os.PathLike[str], params: Params, metadata: Metadata) -> No
     tensors = {name: np.asarray(value, order="C") for name, value in _flat(params).items()}
     header = {name: value if isinstance(value, str) else json.dumps(value) for name, value in _fields(metadata).items()}
     header["sha256"] = _sha256(tensors, header)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("wb") as stream:
-            stream.write(safetensors.numpy.save(tensors, header))
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        write_whole(path, safetensors.numpy.save(tensors, header))
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Params, Metadata]:

@@ -1,0 +1,33 @@
+"""What the commands share: a mistake of the user is one line and exit code 2."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from dpconv_jax.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse` that takes no abbreviations and says what is wrong without repeating its usage."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(message)
+
+
+def run(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:
+    """The exit code of `main(arguments)`; 2 for its UsageError, after one line. None is the command line."""
+    try:
+        return main(arguments)
+    except UsageError as error:
+        refuse(error)
+        return 2
+
+
+def refuse(error: Exception) -> None:
+    """One line on the error output, no traceback."""
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
