@@ -56,8 +56,8 @@ def test_every_layer_at_256(monkeypatch):
     shapes = []
 
     def recorded(call):
-        def wrapper(self, *args):
-            out = call(self, *args)
+        def wrapper(self, *args, **options):
+            out = call(self, *args, **options)
             shapes.append((out[0] if isinstance(self, PartialConv) else out).shape)
             return out
 
@@ -265,8 +265,8 @@ GRAPHS = {"paper": paper, "released": released}
 
 
 @functools.cache
-def run(variant: str):
-    """Ours and NumPy's (image, masks) of one valid corner pixel, of half the pixels, and of nothing at all; 96 x 64."""
+def example(variant: str):
+    """Graph, parameters, x and mask of one valid corner pixel, of half the pixels, and of nothing at all; 96 x 64."""
     model = shapes_of(DPConv, variant=variant, **TINY)
     graph, _ = nnx.split(model)
     params = random_parameters(model)
@@ -276,6 +276,13 @@ def run(variant: str):
     mask[1] = (rng.random((12, 8, 1)) < 0.5).repeat(8, axis=0).repeat(8, axis=1)
     x = rng.random((3, 96, 64, 3)).astype(np.float32)
     x = x * mask if variant == "paper" else np.where(mask > 0, 4 * x - 2, 0.5).astype(np.float32)
+    return graph, params, x, mask
+
+
+@functools.cache
+def run(variant: str):
+    """Ours and NumPy's (image, masks) of the example."""
+    graph, params, x, mask = example(variant)
     ours = jax.jit(lambda params, x, mask: nnx.merge(graph, params)(x, mask))(params, x, mask)
     return jax.tree.map(np.asarray, ours), GRAPHS[variant](params, x, mask)
 
@@ -289,6 +296,24 @@ def test_the_graph_is_that_of_numpy(variant):
         assert (mask[0] == 0).any(), f"no hole left in {name}: the example proves nothing about it"
     np.testing.assert_allclose(image, expected, atol=2e-4)
     assert image[1].std() > 0.05
+
+
+@pytest.mark.parametrize("variant", GRAPHS)
+def test_what_is_not_inside_counts_for_nothing(variant):
+    """In a larger array, with anything at all around it, an image gives what it gives alone."""
+    (alone, masks_alone), _ = run(variant)
+    graph, params, x, mask = example(variant)
+    rng = np.random.default_rng(2)
+    beyond = ((0, 0), (0, 32), (0, 24), (0, 0))
+    inside = np.pad(np.ones_like(mask), beyond)
+    around = [np.pad(array, beyond, constant_values=0) for array in (x, mask)]
+    wide, valid = (np.where(inside > 0, array, rng.integers(0, 2, array.shape)).astype(np.float32) for array in around)
+    image, masks = jax.jit(lambda *arrays: nnx.merge(graph, params)(*arrays[:2], inside=arrays[2]))(wide, valid, inside)
+    np.testing.assert_allclose(image[:, :96, :64], alone, atol=2e-5)
+    for name, alone in masks_alone.items():
+        height, width = alone.shape[1:3]
+        np.testing.assert_array_equal(masks[name][:, :height, :width], alone, err_msg=name)
+        assert not np.asarray(masks[name][:, height:]).any() and not np.asarray(masks[name][:, :, width:]).any()
 
 
 def test_a_hole_that_survives_is_grey():

@@ -29,7 +29,7 @@ class Toy(nnx.Module):
         self.last = nnx.Conv(8, 12, (3, 3), dtype=dtype, rngs=rngs)
         self.dropout = dropout
 
-    def __call__(self, x: jax.Array, mask: jax.Array, *, dropout_key: jax.Array | None = None):
+    def __call__(self, x: jax.Array, mask: jax.Array, *, inside=None, dropout_key: jax.Array | None = None):
         hidden = nnx.leaky_relu(self.first(jnp.concatenate([x, mask], axis=-1)), 0.2)
         if dropout_key is not None and self.dropout:
             hidden = hidden * jax.random.bernoulli(dropout_key, 1 - self.dropout, hidden.shape) / (1 - self.dropout)

@@ -33,13 +33,12 @@ def attend(
             weights = jnp.where(allowed, weights, 0.0)
         return jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
 
-    if positions <= block:
+    if isinstance(positions, int) and positions <= block:  # jax.export does not know them yet
         return of_block(query)
-    rest = -positions % block
-    padded = jnp.pad(query, ((0, 0), (0, rest), (0, 0)))
-    blocks = padded.reshape(query.shape[0], -1, block, query.shape[2]).swapaxes(0, 1)
-    attended = lax.map(of_block, blocks).swapaxes(0, 1)
-    return attended.reshape(value.shape[0], positions + rest, value.shape[2])[:, :positions]
+    blocks = -(-positions // block)
+    padded = jnp.pad(query, ((0, 0), (0, blocks * block - positions), (0, 0)))
+    attended = lax.map(of_block, padded.reshape(query.shape[0], blocks, block, query.shape[2]).swapaxes(0, 1))
+    return attended.swapaxes(0, 1).reshape(value.shape[0], blocks * block, value.shape[2])[:, :positions]
 
 
 class SelfAttention(nnx.Module):

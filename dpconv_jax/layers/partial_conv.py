@@ -14,6 +14,7 @@ from flax import nnx
 from jax import lax
 
 from dpconv_jax.layers.conv import Pair, conv2d_of_concat, upsample
+from dpconv_jax.layers.inside import within
 
 
 class Source(NamedTuple):
@@ -132,8 +133,9 @@ class PartialConv(nnx.Module):
         self.threshold = threshold
         self.dtype = dtype
 
-    def __call__(self, *sources: Source) -> tuple[jax.Array, jax.Array]:
-        return partial_conv(
+    def __call__(self, *sources: Source, inside: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """Features and mask, both zero beyond the image where its `inside` is given."""
+        features, mask = partial_conv(
             sources,
             self.kernel[...].astype(self.dtype),
             self.bias[...],
@@ -142,6 +144,7 @@ class PartialConv(nnx.Module):
             dilation=self.dilation,
             threshold=self.threshold,
         )
+        return within(features, inside), within(mask, inside)
 
     def plain(self, features: Sequence[jax.Array], upsampled: Sequence[bool]) -> jax.Array:
         """The same weights without masks: an ordinary convolution of the concatenation of `features`."""

@@ -11,18 +11,19 @@ import jax.numpy as jnp
 from flax import nnx
 
 from dpconv_jax.layers.attention import SelfAttention
+from dpconv_jax.layers.inside import resized, within
 from dpconv_jax.layers.norm import instance_norm
 from dpconv_jax.layers.partial_conv import PartialConv, Source
 
 Masks = dict[str, jax.Array]
 
 
-def _encoder_activation(x: jax.Array) -> jax.Array:
-    return nnx.relu(instance_norm(x))
+def _encoder_activation(x: jax.Array, inside: jax.Array | None) -> jax.Array:
+    return nnx.relu(instance_norm(x, inside))
 
 
-def _decoder_activation(x: jax.Array) -> jax.Array:
-    return nnx.leaky_relu(instance_norm(x), 0.2)
+def _decoder_activation(x: jax.Array, inside: jax.Array | None) -> jax.Array:
+    return nnx.leaky_relu(instance_norm(x, inside), 0.2)
 
 
 class DPConv(nnx.Module):
@@ -86,9 +87,17 @@ class DPConv(nnx.Module):
         self.dtype = dtype
 
     def __call__(
-        self, x: jax.Array, mask: jax.Array, *, dropout_key: jax.Array | None = None
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        *,
+        inside: jax.Array | None = None,
+        dropout_key: jax.Array | None = None,
     ) -> tuple[jax.Array, Masks]:
         """x (B, H, W, 3) prepared as the variant says, mask (B, H, W, 1); H and W multiples of 8.
+
+        inside: (B, H, W, 1), 1 = image, 0 = beyond it, for images of several sizes in one batch, each in the upper left
+        corner with sides that are multiples of 8. Inside, the output is the same as of the image alone.
 
         Returns:
           The raw output (B, H, W, 3) float32 and the mask of every layer by name, each (B, h, w, 1) float32, holes
@@ -102,78 +111,83 @@ class DPConv(nnx.Module):
             raise ValueError(f"the image is {height} x {width}; both sides must be multiples of {self.stride}")
         if channels != 3 or mask.shape != (batch, height, width, 1):
             raise ValueError(f"image {x.shape} and mask {mask.shape} must be (B, H, W, 3) and (B, H, W, 1)")
-        side = min(height, width) // self.stride
-        if max(self.dilations) >= side:
+        side = min(height, width) // self.stride if isinstance(height, int) and isinstance(width, int) else None
+        if side is not None and max(self.dilations) >= side:  # None: jax.export does not know sides yet
             warnings.warn(
                 f"dilation {max(self.dilations)} reaches the side of the {side} x {side} map: its outer taps see only "
                 "padding and do not train",
                 stacklevel=2,
             )
-        x = x.astype(self.dtype)
-        masks: Masks = {"input": jax.lax.stop_gradient(mask).astype(jnp.float32)}
+        x = within(x.astype(self.dtype), inside)
+        masks: Masks = {"input": within(jax.lax.stop_gradient(mask).astype(jnp.float32), inside)}
         if self.variant == "paper":
-            out = self._paper(x, masks, dropout_key)
+            out = self._paper(x, masks, inside, dropout_key)
             return nnx.sigmoid(out.astype(jnp.float32)), masks
-        out = self._released(x, masks)
+        out = self._released(x, masks, inside)
         return jnp.tanh(out.astype(jnp.float32)), masks
 
-    def _encode(self, x: jax.Array, masks: Masks) -> tuple[jax.Array, jax.Array, jax.Array]:
-        e0, masks["e0"] = self.e0(Source(x, masks["input"]))
+    def _encode(self, x: jax.Array, masks: Masks, inside: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+        e0, masks["e0"] = self.e0(Source(x, masks["input"]), inside=inside)
         e0 = nnx.relu(e0)
-        e1, masks["e1"] = self.e1(Source(e0, masks["e0"]))
-        e1 = _encoder_activation(e1)
-        e2, masks["e2"] = self.e2(Source(e1, masks["e1"]))
-        e2 = _encoder_activation(e2)
-        e3, masks["e3"] = self.e3(Source(e2, masks["e2"]))
-        return e0, e2, _encoder_activation(e3)
+        e1, masks["e1"] = self.e1(Source(e0, masks["e0"]), inside=inside)
+        e1 = _encoder_activation(e1, inside)
+        e2, masks["e2"] = self.e2(Source(e1, masks["e1"]), inside=inside)
+        e2 = _encoder_activation(e2, inside)
+        e3, masks["e3"] = self.e3(Source(e2, masks["e2"]), inside=inside)
+        return e0, e2, _encoder_activation(e3, inside)
 
-    def _paper(self, x: jax.Array, masks: Masks, dropout_key: jax.Array | None) -> jax.Array:
+    def _paper(self, x: jax.Array, masks: Masks, inside: jax.Array | None, dropout_key: jax.Array | None) -> jax.Array:
         keys = [None] * 3 if dropout_key is None or self.dropout == 0 else list(jax.random.split(dropout_key, 3))
-        e0, e2, e3 = self._encode(x, masks)
+        e0, e2, e3 = self._encode(x, masks, inside)
 
-        d1, masks["d1"] = self.d1(Source(e3, masks["e3"]))
-        d1 = _encoder_activation(d1)
+        d1, masks["d1"] = self.d1(Source(e3, masks["e3"]), inside=inside)
+        d1 = _encoder_activation(d1, inside)
         # Stride 1 with a centre tap: the mask of a convolution contains its input's, so it serves the sum as well.
-        d2, masks["d2"] = self.d2(Source(d1, masks["d1"]))
-        d2 = _encoder_activation(d2) + d1
-        d3, masks["d3"] = self.d3(Source(d2, masks["d2"]))
-        d3 = _encoder_activation(d3) + d2
-        d4, masks["d4"] = self.d4(Source(d3, masks["d3"]))
-        d4 = _encoder_activation(d4) + d3
+        d2, masks["d2"] = self.d2(Source(d1, masks["d1"]), inside=inside)
+        d2 = _encoder_activation(d2, inside) + d1
+        d3, masks["d3"] = self.d3(Source(d2, masks["d2"]), inside=inside)
+        d3 = _encoder_activation(d3, inside) + d2
+        d4, masks["d4"] = self.d4(Source(d3, masks["d3"]), inside=inside)
+        d4 = _encoder_activation(d4, inside) + d3
 
         a1 = nnx.relu(self.a1(d4 * masks["d4"].astype(d4.dtype), masks["d4"]))
-        u1, masks["u1"] = self.u1(Source(e3, masks["e3"], upsample=True), Source(a1, masks["d4"], upsample=True))
-        u1 = self._drop(_decoder_activation(u1), keys[0])
+        u1, masks["u1"] = self.u1(
+            Source(e3, masks["e3"], upsample=True), Source(a1, masks["d4"], upsample=True), inside=inside
+        )
+        u1 = self._drop(_decoder_activation(u1, inside), keys[0])
 
         seen = [features * masks[name].astype(features.dtype) for features, name in ((e2, "e2"), (u1, "u1"))]
         a2 = self.a2(jnp.concatenate(seen, axis=-1), jnp.maximum(masks["e2"], masks["u1"]))
         a2_e2, a2_u1 = jnp.split(nnx.relu(a2), [e2.shape[-1]], axis=-1)
-        u2, masks["u2"] = self.u2(Source(a2_e2, masks["e2"], upsample=True), Source(a2_u1, masks["u1"], upsample=True))
-        u2 = self._drop(_decoder_activation(u2), keys[1])
+        u2, masks["u2"] = self.u2(
+            Source(a2_e2, masks["e2"], upsample=True), Source(a2_u1, masks["u1"], upsample=True), inside=inside
+        )
+        u2 = self._drop(_decoder_activation(u2, inside), keys[1])
 
-        u3, masks["u3"] = self.u3(Source(u2, masks["u2"]), Source(e0, masks["e0"]))
-        u3 = self._drop(_decoder_activation(u3), keys[2])
+        u3, masks["u3"] = self.u3(Source(u2, masks["u2"]), Source(e0, masks["e0"]), inside=inside)
+        u3 = self._drop(_decoder_activation(u3, inside), keys[2])
 
-        u4, masks["u4"] = self.u4(Source(u3, masks["u3"], upsample=True), Source(x, masks["input"]))
+        u4, masks["u4"] = self.u4(Source(u3, masks["u3"], upsample=True), Source(x, masks["input"]), inside=inside)
         return u4
 
-    def _released(self, x: jax.Array, masks: Masks) -> jax.Array:
-        e0, e2, e3 = self._encode(x, masks)
+    def _released(self, x: jax.Array, masks: Masks, inside: jax.Array | None) -> jax.Array:
+        e0, e2, e3 = self._encode(x, masks, inside)
 
-        d1, masks["d1"] = self.d1(Source(e3, masks["e3"]))
-        d1 = _encoder_activation(d1)
-        _, masks["d2"] = self.d2(Source(d1, masks["d1"]))
-        d2 = _encoder_activation(masks["d2"]).astype(d1.dtype) + d1
-        d3, masks["d3"] = self.d3(Source(d2, masks["d2"]))
-        d3 = _encoder_activation(d3) + d2
-        d4, masks["d4"] = self.d4(Source(d3, masks["d3"]))
-        d4 = _encoder_activation(d4)
+        d1, masks["d1"] = self.d1(Source(e3, masks["e3"]), inside=inside)
+        d1 = _encoder_activation(d1, inside)
+        _, masks["d2"] = self.d2(Source(d1, masks["d1"]), inside=inside)
+        d2 = _encoder_activation(masks["d2"], inside).astype(d1.dtype) + d1
+        d3, masks["d3"] = self.d3(Source(d2, masks["d2"]), inside=inside)
+        d3 = _encoder_activation(d3, inside) + d2
+        d4, masks["d4"] = self.d4(Source(d3, masks["d3"]), inside=inside)
+        d4 = _encoder_activation(d4, inside)
 
-        a1 = nnx.relu(self.a1(d4))
-        u1 = _decoder_activation(self.u1.plain([e3, a1], [True, True]))
-        a2 = nnx.relu(self.a2(jnp.concatenate([e2, u1], axis=-1)))
-        u2 = _decoder_activation(self.u2.plain([a2], [True]))
-        u3 = _decoder_activation(self.u3.plain([u2, e0], [False, False]))
+        a1 = within(nnx.relu(self.a1(d4, resized(inside, d4))), inside)
+        u1 = _decoder_activation(self.u1.plain([e3, a1], [True, True]), inside)
+        a2 = jnp.concatenate([e2, u1], axis=-1)
+        a2 = within(nnx.relu(self.a2(a2, resized(inside, a2))), inside)
+        u2 = _decoder_activation(self.u2.plain([a2], [True]), inside)
+        u3 = _decoder_activation(self.u3.plain([u2, e0], [False, False]), inside)
         return self.u4.plain([u3, x], [True, False])
 
     def _drop(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
