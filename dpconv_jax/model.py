@@ -4,16 +4,24 @@ import dataclasses
 import functools
 import os
 import pathlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from PIL import Image
 
+from dpconv_jax import windows
 from dpconv_jax.checkpoints import restore_generator
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.convention import Convention
 from dpconv_jax.weights import model_file
+
+LARGEST_WINDOW = 512  # side; attention over larger ones takes most of the time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,15 +34,79 @@ class Model:
 
     @property
     def convention(self) -> Convention:
-        """How the caller prepares `x`: `model.convention.prepare(image, mask)`."""
+        """How the caller of `generator` prepares `x`: `model.convention.prepare(image, mask)`."""
         return self.metadata.convention
 
-    def generator(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    @property
+    def sight(self) -> windows.Sight:
+        """What the generator takes at once of a larger image."""
+        limit = self.metadata.size if self._has_untrained_taps else LARGEST_WINDOW
+        return windows.Sight(size=self.metadata.size, limit=limit, stride=GENERATORS[self.metadata.model].stride)
+
+    def __call__(self, image: Any, mask: Any) -> Any:
+        """Fills the holes of one image or of several; every other pixel is returned as it was.
+
+        Args:
+          image: of any size: an array (H, W, 3), uint8 or float in [0, 1], or a Pillow image of mode RGB. Several: an
+            array (B, H, W, 3), or a list of the above, of any sizes. The pixels of holes are never read.
+          mask: for each image, 1 = valid, 0 = hole, of the same height and width: an array (H, W) or (H, W, 1) of
+            bool, of 0 and 1, or of 0 and 255, or a black and white Pillow image, black in the hole. Several: likewise.
+
+        Returns:
+          What was given: an array of the same shape and type (float as float32), a Pillow image, or a list of them.
+
+        Raises:
+          UsageError: a shape, type, range or mode is none of these; the sizes do not agree; no pixel is valid.
+        """
+        if isinstance(image, list | tuple):
+            pairs = [_pair(*pair) for pair in _together(image, mask)]
+            return [_like(given, filled) for given, filled in zip(image, self._composites(pairs), strict=True)]
+        if not isinstance(image, Image.Image) and np.ndim(image) == 4:
+            return np.stack(self._composites([_pair(*pair) for pair in _together(image, mask)]))
+        return _like(image, self._composites([_pair(image, mask)])[0])
+
+    def output(self, image: Any, mask: Any) -> np.ndarray:
+        """The raw output for one image over all its pixels, float32 (H, W, 3) in [0, 1]; otherwise as `__call__`."""
+        pixels, hole = _pair(image, mask)
+        canvas = windows.Canvas(pixels, hole, np.ones_like(hole), sight=self.sight)
+        self.paint([canvas])
+        return canvas.fill()
+
+    def paint(self, canvases: Sequence[windows.Canvas]) -> None:
+        """Fills canvases, windows of one shape together."""
+        windows.run(self._generate, canvases)
+
+    def _composites(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+        canvases = [windows.Canvas(pixels, hole, hole, sight=self.sight) for pixels, hole in pairs]
+        self.paint(canvases)
+        filled = []
+        for canvas, (pixels, hole) in zip(canvases, pairs, strict=True):
+            fill = canvas.fill()
+            if pixels.dtype == np.uint8:
+                fill = np.rint(fill * 255).astype(np.uint8)
+            filled.append(np.where(hole[..., None], fill, pixels))
+        return filled
+
+    def _generate(self, images: np.ndarray, masks: np.ndarray, insides: np.ndarray) -> np.ndarray:
+        x, mask, inside = map(jnp.asarray, (images, masks, insides))
+        output, _ = self.generator(self.convention.prepare(x, mask), mask, inside=inside)
+        return np.clip(np.asarray(output), 0, 1)
+
+    @property
+    def _has_untrained_taps(self) -> bool:
+        """Whether a dilation reached the side of its map in training: larger maps would use taps that never trained."""
+        return max(self.metadata.dilations) >= self.metadata.size // GENERATORS[self.metadata.model].stride
+
+    def generator(
+        self, x: jax.Array, mask: jax.Array, *, inside: jax.Array | None = None
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The raw network, without dropout, compiled once for every shape.
 
         Args:
           x: (B, H, W, 3) float, normalised and filled in the holes as `convention` says; H and W multiples of 8.
           mask: (B, H, W, 1), 1 = valid, 0 = hole.
+          inside: (B, H, W, 1), 1 = image, 0 = beyond it, for smaller images in the upper left corner, their sides
+            multiples of 8 as well; None is all image. What lies beyond counts for nothing.
 
         Returns:
           The raw output (B, H, W, 3) float32, and the mask of every layer by name, (B, h, w, 1) float32.
@@ -52,13 +124,14 @@ class Model:
         height, width = x.shape[1:3]
         if height % stride or width % stride:
             raise UsageError(f"the image is {height} x {width}; both sides must be multiples of {stride}")
-        size, dilation = self.metadata.size, max(self.metadata.dilations)
-        if dilation >= size // stride and max(height, width) > size:
+        size = self.metadata.size
+        if self._has_untrained_taps and max(height, width) > size:
+            dilation = max(self.metadata.dilations)
             raise UsageError(
                 f"the image is {height} x {width}, but dilation {dilation} could not train at {size} x {size}: "
                 f"this model takes at most {size} x {size}"
             )
-        return _apply(self.graph, self.params, x, mask)
+        return _apply(self.graph, self.params, x, mask, inside)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -80,8 +153,54 @@ def load(path: str | os.PathLike[str]) -> Model:
     return Model(graph=graph, params=jax.tree.map(jnp.asarray, params), metadata=metadata)
 
 
+def keep_compiled() -> None:
+    """Keeps what this process compiles in the user's cache, for the next one; JAX_COMPILATION_CACHE_DIR goes first."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "dpconv_jax" / "jax"))
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(
-    graph: nnx.GraphDef, params: model_file.Params, x: jax.Array, mask: jax.Array
+    graph: nnx.GraphDef, params: model_file.Params, x: jax.Array, mask: jax.Array, inside: jax.Array | None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    return nnx.merge(graph, params)(x, mask)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "dilation .* reaches the side", UserWarning)  # of interest to a training
+        return nnx.merge(graph, params)(x, mask, inside=inside)
+
+
+def _together(images: Any, masks: Any) -> list[tuple[Any, Any]]:
+    if not isinstance(masks, list | tuple) and np.ndim(masks) < 3:
+        raise UsageError("several images need a mask each")
+    if len(images) != len(masks):
+        raise UsageError(f"{len(images)} images need as many masks, not {len(masks)}")
+    return list(zip(images, masks, strict=True))
+
+
+def _pair(image: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Checked: pixels (H, W, 3) uint8 or float32 in [0, 1], 0 in the holes, and the holes, bool (H, W)."""
+    if isinstance(image, Image.Image) and image.mode != "RGB":
+        raise UsageError(f"the image has mode {image.mode}; convert it to RGB first")
+    pixels, valid = np.asarray(image), np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise UsageError(f"the image is {pixels.shape}; it must be (H, W, 3)")
+    if valid.shape not in (pixels.shape[:2], (*pixels.shape[:2], 1)):
+        raise UsageError(f"the mask is {valid.shape}, the image {pixels.shape}: their heights and widths must agree")
+    white = max(1, valid.max(initial=0))
+    if white not in (1, 255) or not np.isin(valid, (0, white)).all():
+        raise UsageError("the mask is soft; its values must be 0 and 1, or 0 and 255")
+    hole = valid.reshape(pixels.shape[:2]) == 0
+    if hole.all():
+        raise UsageError("the mask has no valid pixel: there is nothing to fill the hole from")
+    pixels = np.where(hole[..., None], pixels.dtype.type(0), pixels)
+    if np.issubdtype(pixels.dtype, np.floating):
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise UsageError(f"the image lies in [{pixels.min()}, {pixels.max()}]; float must lie in [0, 1]")
+        return pixels.astype(np.float32), hole
+    if pixels.dtype != np.uint8:
+        raise UsageError(f"the image is {pixels.dtype}; it must be uint8, or float in [0, 1]")
+    return pixels, hole
+
+
+def _like(given: Any, filled: np.ndarray) -> np.ndarray | Image.Image:
+    return Image.fromarray(filled) if isinstance(given, Image.Image) else filled

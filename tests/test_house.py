@@ -176,7 +176,8 @@ def test_no_path_of_one_machine():
 
 def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = project["dependencies"] + sum(map(project["optional-dependencies"].get, ("baselines", "demo")), [])
+    extras = project["optional-dependencies"]
+    declared = [*project["dependencies"], *extras["baselines"], *extras["demo"]]
     distributions = {re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in declared}
     owners = importlib.metadata.packages_distributions()
     for path in MODULES:

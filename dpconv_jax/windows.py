@@ -1,0 +1,243 @@
+"""Photos of any size through a network that was trained at one: what it sees, at which scale, and how that is joined.
+
+Scale. The colours of a fill come from the photo reduced to about the training size, where the network sees all of it;
+details come from larger scales, each of twice the side, up to the photo itself. A Laplacian pyramid joins them: from
+each scale only that part of the network's output is taken which the next smaller one cannot hold (Burt and Adelson,
+1983). A network fills holes as deep as those it learned from: at the larger scales connected holes take part whose
+pixels all lie within an eighth of the training size of a valid one, in steps to the eight neighbours; deeper ones are
+enlarged from the scale below.
+
+Place. At each scale the network sees a window around the holes and half a training size of context. No side is longer
+than `Sight.limit`: larger areas are covered by windows that overlap by a quarter of it and fade into each other; those
+without a hole are left out.
+
+Shape. A window moves rather than leave the photo. Where the photo is smaller, or its sides are no multiples of the
+network's stride, it is continued by reflection, its mask with it, up to the next multiple: by at most seven pixels, at
+the right and at the bottom. So that few shapes are compiled, arrays have sides that are multiples of `STEP`; what lies
+beyond the reflection is not `inside`, and counts for nothing in convolutions, InstanceNorm and attention.
+
+Images are (H, W, 3), uint8 or float32 in [0, 1]; holes are bool (H, W).
+"""
+
+import functools
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+STEP = 32  # sides of arrays are multiples of it
+PIXELS = 2**19  # of one batch, at least one window: two of 512 x 512
+
+# Images (B, h, w, 3), masks and what is inside (B, h, w, 1), 1 = valid and 1 = inside -> (B, h, w, 3), all float32.
+Generate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What a network takes: the side of its training images, the longest side of a window, and what divides sides."""
+
+    size: int
+    limit: int
+    stride: int
+
+    @property
+    def reach(self) -> float:
+        """How deep a hole is at most where it is not the whole photo that the network sees."""
+        return self.size / 8
+
+
+class Window(NamedTuple):
+    """A part of an image, and how much it counts in each row and column where windows overlap, float32 in [0, 1]."""
+
+    rows: slice
+    columns: slice
+    shape: tuple[int, int]  # of the array, with what lies beyond the image
+    fade: tuple[np.ndarray, np.ndarray]
+
+
+class Canvas:
+    """An image whose holes are being filled, with its copies of half the side, a quarter and so on.
+
+    `wanted` says where a fill is needed: in the holes, and around them where it is to be blended in.
+    """
+
+    def __init__(self, image: np.ndarray, hole: np.ndarray, wanted: np.ndarray, *, sight: Sight):
+        smallest = max(0, round(math.log2(min(hole.shape) / sight.size)))
+        self.levels: list[Level] = []  # the largest first
+        for exponent in range(smallest + 1):
+            self.levels.append(Level(image, hole, wanted, sight=sight, smallest=exponent == smallest))
+            if exponent < smallest:
+                image, hole = _halved(image, hole)
+                wanted = hole
+
+    def fill(self) -> np.ndarray:
+        """float32 (H, W, 3), to be used where it was wanted, once `run` has filled the canvas."""
+        return self.levels[0].result
+
+
+class Level:
+    """One scale of a canvas. Every window is `cut`, generated and `paste`d, then `finish` gives its `result`.
+
+    The result is the image with its holes filled, float32; of uint8 images only what was wanted of it.
+    """
+
+    def __init__(self, image: np.ndarray, hole: np.ndarray, wanted: np.ndarray, *, sight: Sight, smallest: bool):
+        self._image, self._hole, self._wanted, self._stride = image, hole, wanted, sight.stride
+        self._target = wanted if smallest else _shallow(hole, wanted, sight.reach)  # what the network fills here
+        self.windows: list[Window] = []
+        self.result = np.zeros(image.shape, np.float32)
+        if self._target.any():
+            lines = [_Line.over(np.any(self._target, axis=1 - axis), sight=sight) for axis in (0, 1)]
+            self.windows = [
+                Window(rows, columns, (lines[0].length, lines[1].length), (down, across))
+                for rows, down in lines[0].spans()
+                for columns, across in lines[1].spans()
+                if np.any(self._target[rows, columns][np.ix_(down > 0, across > 0)])
+            ]
+
+    def cut(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What the network sees: image (h, w, 3), mask and what is inside (h, w, 1), as `Generate` takes them."""
+        hole = self._hole[window.rows, window.columns]
+        reflected = [(0, -side % self._stride) for side in hole.shape]
+        valid = np.pad(np.logical_not(hole), reflected, mode="reflect")[..., None].astype(np.float32)
+        image = np.pad(self._seen(window), [*reflected, (0, 0)], mode="reflect")
+        beyond = [(0, side - seen) for side, seen in zip(window.shape, valid.shape, strict=False)] + [(0, 0)]
+        return np.pad(image, beyond), np.pad(valid, beyond), np.pad(np.ones_like(valid), beyond)
+
+    def paste(self, window: Window, output: np.ndarray, below: "Level | None") -> None:
+        """Adds what the network gave, (h, w, 3), for all that `below`, the next smaller level, cannot hold."""
+        place = window.rows, window.columns
+        target, seen = self._target[place][..., None], self._seen(window)
+        filled = np.where(target, output[: seen.shape[0], : seen.shape[1]], seen)
+        if below is not None:
+            half = tuple(slice(span.start // 2, (span.stop + 1) // 2) for span in place)
+            coarse = _doubled(below.result[half], seen.shape)
+            filled = np.where(self._wanted[place][..., None] & ~target, coarse, filled)
+            filled += coarse - _doubled(_means(filled), seen.shape)
+        self.result[place] += window.fade[0][:, None, None] * window.fade[1][:, None] * filled
+
+    def finish(self, below: "Level | None") -> None:
+        """Completes the result by what is too deep for this level, and by the image."""
+        rest = self._wanted & ~self._target
+        if below is not None and rest.any():
+            self.result[rest] = _doubled(below.result, self.result.shape)[rest]
+        if self._image.dtype != np.uint8:
+            np.copyto(self.result, self._image, where=np.logical_not(self._wanted)[..., None])
+
+    def _seen(self, window: Window) -> np.ndarray:
+        image = self._image[window.rows, window.columns]
+        return image / np.float32(255) if image.dtype == np.uint8 else image
+
+
+def run(generate: Generate, canvases: Sequence[Canvas]) -> None:
+    """Fills the canvases, small levels first: windows of one shape in batches of a power of two, up to `PIXELS`."""
+    for exponent in reversed(range(max((len(canvas.levels) for canvas in canvases), default=0))):
+        levels = [
+            (canvas.levels[exponent], canvas.levels[exponent + 1] if exponent + 1 < len(canvas.levels) else None)
+            for canvas in canvases
+            if exponent < len(canvas.levels)
+        ]
+        by_shape: dict[tuple[int, int], list[tuple[Level, Level | None, Window]]] = defaultdict(list)
+        for level, below in levels:
+            for window in level.windows:
+                by_shape[window.shape].append((level, below, window))
+        for (height, width), windows in by_shape.items():
+            for batch in _batches(windows, most=max(1, PIXELS // (height * width))):
+                seen = map(np.stack, zip(*(level.cut(window) for level, _, window in batch), strict=True))
+                for (level, below, window), output in zip(batch, generate(*seen), strict=True):
+                    level.paste(window, output, below)
+        for level, below in levels:
+            level.finish(below)
+
+
+def _batches(windows: list, *, most: int) -> Iterator[list]:
+    """Powers of two: a number of shapes that grows with the logarithm of `most`, and nothing computed twice."""
+    start = 0
+    while start < len(windows):
+        count = 2 ** int(math.log2(min(most, len(windows) - start)))
+        yield windows[start : start + count]
+        start += count
+
+
+class _Line(NamedTuple):
+    """How windows stand along one axis; they start at even pixels, where those of the next smaller level start too."""
+
+    side: int  # of the image
+    length: int
+    starts: list[int]
+
+    @classmethod
+    def over(cls, target: np.ndarray, *, sight: Sight) -> "_Line":
+        """target: bool (side,), where there is something to fill."""
+        side, found = len(target), np.flatnonzero(target).tolist()
+        first, last = max(0, found[0] - sight.size // 2), min(side, found[-1] + 1 + sight.size // 2)
+        extent, overlap = max(last - first, sight.size // 2), sight.limit // 4
+        number = 1 if extent <= sight.limit else math.ceil((extent - overlap) / (sight.limit - overlap))
+        length = min(-(-(extent + (number - 1) * overlap) // (number * STEP)) * STEP, sight.limit)
+        if number == 1:
+            first = max(0, min(first - (length - (last - first)) // 2, side - length))
+        starts = np.linspace(first // 2, -(-max(first, last - length) // 2), number)
+        return cls(side, length, [2 * round(start) for start in starts])
+
+    def spans(self) -> list[tuple[slice, np.ndarray]]:
+        """Each window's pixels inside the image, and its fade there; the fades at a pixel add up to 1.
+
+        Windows cross in the middle half of their overlap: nearer to its edge a window is not to be trusted.
+        """
+        fades = np.zeros((len(self.starts), self.side), np.float32)
+        for fade, start in zip(fades, self.starts, strict=True):
+            fade[start : start + self.length] = 1
+        for index in range(1, len(self.starts)):
+            start, stop = self.starts[index], self.starts[index - 1] + self.length
+            overlap = np.arange(min(stop, self.side) - start, dtype=np.float32) + 0.5
+            rise = np.clip(2 * overlap / (stop - start) - 0.5, 0, 1)
+            fades[index, start:stop] *= rise
+            fades[index - 1, start:stop] *= 1 - rise
+        fades /= np.maximum(fades.sum(axis=0), np.finfo(np.float32).tiny)
+        places = [slice(start, min(start + self.length, self.side)) for start in self.starts]
+        return [(place, fade[place]) for place, fade in zip(places, fades, strict=True)]
+
+
+def _shallow(hole: np.ndarray, wanted: np.ndarray, reach: float) -> np.ndarray:
+    """The connected parts of `wanted` in which no hole is deeper than `reach`."""
+    depth = ndimage.distance_transform_cdt(hole, metric="chessboard")
+    if depth.max(initial=0) <= reach:
+        return wanted
+    labels, count = ndimage.label(wanted, structure=np.ones((3, 3)))
+    shallow = np.asarray(ndimage.maximum(depth, labels, index=np.arange(count + 1))) <= reach
+    shallow[0] = False
+    return shallow[labels]
+
+
+def _halved(image: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of the valid pixels of each 2 x 2, float32 in [0, 1]; a hole where fewer than half are valid."""
+    valid = np.logical_not(hole)
+    counts, pixels = (_sums(array, np.uint8) for array in (valid, np.ones_like(hole)))
+    scale = np.float32(255 if image.dtype == np.uint8 else 1)
+    sums = _sums(image * valid[..., None], np.float32)
+    return sums / (np.maximum(counts, 1)[..., None] * scale), 2 * counts < pixels
+
+
+def _sums(array: np.ndarray, dtype: type) -> np.ndarray:
+    """Of each 2 x 2 of (H, W, ...), nothing beyond the edges."""
+    array = np.pad(array, [(0, side % 2) for side in array.shape[:2]] + [(0, 0)] * (array.ndim - 2))
+    return functools.reduce(np.add, [array[row::2, column::2].astype(dtype) for row in (0, 1) for column in (0, 1)])
+
+
+def _means(image: np.ndarray) -> np.ndarray:
+    """Of each 2 x 2 of (H, W, 3), repeating the edges."""
+    image = np.pad(image, [(0, side % 2) for side in image.shape[:2]] + [(0, 0)], mode="edge")
+    return _sums(image, np.float32) / 4
+
+
+def _doubled(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Bilinear x2 of (h, w, 3), cropped to the first two of `shape`."""
+    height, width = image.shape[:2]
+    channels = [Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(3)]
+    doubled = [np.asarray(c.resize((2 * width, 2 * height), Image.Resampling.BILINEAR)) for c in channels]
+    return np.stack(doubled, axis=2)[: shape[0], : shape[1]]
