@@ -39,5 +39,5 @@ clean:
 	@touch $@
 
 .venv/.installed-test: .venv/.created pyproject.toml uv.lock
-	$(BIN)/uv sync --quiet --frozen --inexact --extra test
+	$(BIN)/uv sync --quiet --frozen --inexact --extra test --group onnx
 	@touch $@

@@ -46,15 +46,9 @@ def inpaint(model: Model, generator: Callable, image: jax.Array, mask: jax.Array
     return jnp.where(mask > 0, image, jnp.clip(output, 0.0, 1.0))
 
 
-def largest(model: Model) -> int | None:
-    """The side beyond which `model.generator` refuses an image, None where there is none."""
-    size, dilation = model.metadata.size, max(model.metadata.dilations)
-    return size if dilation >= size // GENERATORS[model.metadata.model].stride else None
-
-
 def to_stablehlo(model: Model) -> bytes:
     """`inpaint` for every batch and size that the model takes, to be read by `jax.export.deserialize`."""
-    stride, limit = GENERATORS[model.metadata.model].stride, largest(model)
+    stride, limit = GENERATORS[model.metadata.model].stride, model.largest
     limits = [] if limit is None else [f"{side} <= {limit // stride}" for side in "hw"]
     batch, height, width = jax.export.symbolic_shape(f"b, {stride}*h, {stride}*w", constraints=limits)
     inputs = [jax.ShapeDtypeStruct((batch, height, width, channels), jnp.float32) for channels in (3, 1)]
@@ -119,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     with jax.default_device(jax.devices("cpu")[0]):  # the tolerances are of CPUs
         model = load(options.checkpoint)
-        side, limit = model.metadata.size, largest(model)
+        side, limit = model.metadata.size, model.largest
         height, width = options.size or (side, side)
         if out.suffix == ".onnx":
             content = to_onnx(model, (height, width))

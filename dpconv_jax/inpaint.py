@@ -13,233 +13,13 @@ used is named, and the rest goes on. Exit codes: 0 done, 1 a photo failed, 2 a m
 """
 
 import argparse
-import os
 import pathlib
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from dpconv_jax import door, holes, photo, windows
-from dpconv_jax.data.decode import BadImageError
+from dpconv_jax import door, folder, holes
 from dpconv_jax.errors import UsageError
-from dpconv_jax.files import write_whole
 from dpconv_jax.progress import Counter
-
-if TYPE_CHECKING:
-    from dpconv_jax.model import Model
-
-MAX_PIXELS = 100_000_000  # of a photo or a mask; larger ones are refused before they are decoded
-TOGETHER = 2**22  # pixels of the photos whose windows are filled together, at least one photo
-AHEAD = 4  # photos read while the network works
-LISTED = 10  # names in one line
-
-
-class Task(NamedTuple):
-    """One photo to fill."""
-
-    name: str
-    image: pathlib.Path
-    mask: pathlib.Path | None
-    out: pathlib.Path
-
-
-class Options(NamedTuple):
-    """What holds for all photos."""
-
-    boxes: Sequence[holes.Box]
-    colour: str | None  # of the holes in masks
-    dilate: int
-    feather: int
-
-
-class Opened(NamedTuple):
-    """A photo with its hole, bool (H, W)."""
-
-    task: Task
-    photo: photo.Photo
-    hole: np.ndarray
-    notes: tuple[str, ...]
-
-
-def plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list[Task], list[str]]:
-    """The photos to fill, in order, and a line on each that has no mask, or several.
-
-    to: a file, or a folder, which for a single photo exists or is written with a slash at the end.
-    Raises UsageError where there is no photo, or where an output would replace what was given or has no known suffix.
-    """
-    out = pathlib.Path(to)
-    if not image.exists():
-        raise UsageError(f"--image {image}: no such file or folder")
-    if mask is not None and not mask.exists():
-        raise UsageError(f"--mask {mask}: no such file or folder")
-    if image.is_dir():
-        if mask is not None and mask.is_dir() and mask.samefile(image):
-            raise UsageError(f"--mask {mask} is the folder of the photos; masks need a folder of their own")
-        if out.exists() and not out.is_dir():
-            raise UsageError(f"--out {out} is a file; for a folder of photos it must be a folder")
-        found = {path.relative_to(image): path for path in _below(image, photo.SUFFIXES, apart=(out, mask))}
-        if not found:
-            raise UsageError(f"--image {image} holds no photo ({', '.join(photo.SUFFIXES)})")
-    else:
-        if mask is not None and mask.is_dir():
-            raise UsageError(f"--mask {mask} is a folder; one photo takes one mask")
-        if out.is_dir() or to.endswith(os.sep):
-            out = out / image.name
-        found = {pathlib.Path(out.name): image}
-        out = out.parent
-    tasks, faults = [], []
-    masks = _by_stem(mask) if mask is not None and mask.is_dir() else None
-    for relative, path in found.items():
-        partners = [mask] if masks is None else masks.get(relative.with_suffix(""), [])
-        if len(partners) == 1:
-            tasks.append(
-                Task(str(path.relative_to(image) if image.is_dir() else image), path, partners[0], out / relative)
-            )
-        else:
-            several = " and ".join(partner.name for partner in partners if partner is not None)
-            faults.append(f"{relative}: " + (f"several masks, {several}" if several else f"no mask below {mask}"))
-    if masks is not None:
-        lonely = sorted(masks.keys() - {relative.with_suffix("") for relative in found})
-        if lonely:
-            rest = f" and {len(lonely) - LISTED} more" if len(lonely) > LISTED else ""
-            print(f"masks without a photo: {', '.join(map(str, lonely[:LISTED]))}{rest}")
-    for task in tasks:
-        if task.out.suffix.lower() not in photo.SUFFIXES:
-            raise UsageError(f"--out {task.out}: a photo's suffix is one of {', '.join(photo.SUFFIXES)}")
-        for given in (task.image, task.mask):
-            if given is not None and task.out.exists() and task.out.samefile(given):
-                raise UsageError(f"--out would replace {given}, which was given; choose another place")
-    return tasks, faults
-
-
-def fill(model: "Model", tasks: Sequence[Task], options: Options, *, counter: Counter) -> int:
-    """Fills the photos and returns how many failed, each named in a line.
-
-    Raises UsageError where a mask may be the wrong way round; what was written stays.
-    """
-    failed = 0
-
-    def check(task: Task, future: Future) -> Opened | None:
-        nonlocal failed
-        try:
-            return future.result()
-        except holes.PolarityError:
-            raise
-        except (BadImageError, UsageError, OSError) as error:
-            failed += 1
-            counter.advance()
-            print(f"failed: {task.name}: {_line(error)}", file=sys.stderr)
-        return None
-
-    def finish(writes: list[tuple[Task, Future]]) -> None:
-        for task, future in writes:
-            if done := check(task, future):
-                counter.advance()
-                for note in done.notes:
-                    counter.say(f"{task.name}: {note}")
-
-    with ThreadPoolExecutor(AHEAD) as pool:
-        try:
-            writes: list[tuple[Task, Future]] = []
-            for together in _together(check(*each) for each in _ahead(pool, lambda task: _open(task, options), tasks)):
-                weights = [holes.weight(opened.hole, options.feather) for opened in together]
-                canvases = [
-                    windows.Canvas(opened.photo.rgb, opened.hole, weight > 0, sight=model.sight)
-                    for opened, weight in zip(together, weights, strict=True)
-                ]
-                model.paint(canvases)
-                finish(writes)
-                writes = [
-                    (opened.task, pool.submit(_write, opened, canvas, weight))
-                    for opened, canvas, weight in zip(together, canvases, weights, strict=True)
-                ]
-            finish(writes)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return failed
-
-
-def _open(task: Task, options: Options) -> Opened:
-    opened = photo.read(task.image, max_pixels=MAX_PIXELS)
-    size = opened.rgb.shape[:2]
-    hole, notes = np.zeros(size, bool), opened.notes
-    if task.mask is not None:
-        hole, said = holes.read(task.mask, size=size, colour=options.colour, max_pixels=MAX_PIXELS)
-        notes += said
-    for box in options.boxes:
-        hole = hole | box.hole(size)
-    hole = holes.grown(hole, options.dilate)
-    if hole.all():
-        raise UsageError("the hole is the whole photo: there is nothing to fill it from")
-    return Opened(task, opened, hole, notes if hole.any() else (*notes, "no hole: the photo as it was"))
-
-
-def _write(opened: Opened, canvas: windows.Canvas, weight: np.ndarray) -> Opened:
-    task = opened.task
-    task.out.parent.mkdir(parents=True, exist_ok=True)
-    if not opened.hole.any() and task.out.suffix.lower() == task.image.suffix.lower():
-        write_whole(task.out, task.image.read_bytes())
-        return opened
-    notes = photo.write(opened.photo, task.out, canvas.fill(), weight)
-    return opened._replace(notes=(*opened.notes, *notes))
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Task], Opened], tasks: Sequence[Task]
-) -> Iterator[tuple[Task, Future]]:
-    """The tasks in order, each with its work, AHEAD of them under way."""
-    waiting: deque[tuple[Task, Future]] = deque()
-    for task in tasks:
-        waiting.append((task, pool.submit(work, task)))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _together(photos: Iterator[Opened | None]) -> Iterator[list[Opened]]:
-    group: list[Opened] = []
-    pixels = 0
-    for opened in filter(None, photos):
-        if group and pixels + opened.hole.size > TOGETHER:
-            yield group
-            group, pixels = [], 0
-        group.append(opened)
-        pixels += opened.hole.size
-    if group:
-        yield group
-
-
-def _below(
-    folder: pathlib.Path, suffixes: Sequence[str], *, apart: Sequence[pathlib.Path | None] = ()
-) -> list[pathlib.Path]:
-    """The files with one of the suffixes, sorted; hidden ones, and what is `apart`, are passed over."""
-    skipped = {path.resolve() for path in apart if path is not None}
-    found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [
-            name for name in folders if name[0] != "." and pathlib.Path(parent, name).resolve() not in skipped
-        ]
-        found += [
-            pathlib.Path(parent, name) for name in files if name[0] != "." and name.lower().endswith((*suffixes,))
-        ]
-    return sorted(path for path in found if path.resolve() not in skipped)
-
-
-def _by_stem(folder: pathlib.Path) -> dict[pathlib.Path, list[pathlib.Path]]:
-    masks: dict[pathlib.Path, list[pathlib.Path]] = {}
-    for path in _below(folder, holes.SUFFIXES):
-        masks.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
-    return masks
-
-
-def _line(error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return " ".join((said or type(error).__name__).split())
 
 
 def _pixels(text: str) -> int:
@@ -265,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     if given.mask is None and not given.box:
         raise UsageError("there is no hole: give --mask, or --box")
     boxes = [holes.Box.parse(text) for text in given.box]
-    tasks, faults = plan(given.image, given.mask, given.out)
+    tasks, faults = folder.plan(given.image, given.mask, given.out)
     for fault in faults:
         print(f"failed: {fault}", file=sys.stderr)
     todo = tasks if given.overwrite else [task for task in tasks if not task.out.exists()]
@@ -282,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         start = time.perf_counter()
         with Counter(total=len(todo), unit="photos") as counter:
             try:
-                options = Options(boxes, given.mask_hole, given.dilate, given.feather)
-                failed += fill(network, todo, options, counter=counter)
+                options = folder.Options(boxes, given.mask_hole, given.dilate, given.feather)
+                failed += folder.fill(network, todo, options, counter=counter)
             except KeyboardInterrupt:
                 counter.say("interrupted; the same command goes on")
                 return 130

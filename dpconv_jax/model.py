@@ -38,9 +38,19 @@ class Model:
         return self.metadata.convention
 
     @property
+    def largest(self) -> int | None:
+        """The side beyond which `generator` refuses an image, None where there is none.
+
+        It is that of the training, where a dilation reached the side of its map: larger maps would use taps that never
+        trained.
+        """
+        size, stride = self.metadata.size, GENERATORS[self.metadata.model].stride
+        return size if max(self.metadata.dilations) >= size // stride else None
+
+    @property
     def sight(self) -> windows.Sight:
         """What the generator takes at once of a larger image."""
-        limit = self.metadata.size if self._has_untrained_taps else LARGEST_WINDOW
+        limit = self.largest or LARGEST_WINDOW
         return windows.Sight(size=self.metadata.size, limit=limit, stride=GENERATORS[self.metadata.model].stride)
 
     def __call__(self, image: Any, mask: Any) -> Any:
@@ -92,11 +102,6 @@ class Model:
         output, _ = self.generator(self.convention.prepare(x, mask), mask, inside=inside)
         return np.clip(np.asarray(output), 0, 1)
 
-    @property
-    def _has_untrained_taps(self) -> bool:
-        """Whether a dilation reached the side of its map in training: larger maps would use taps that never trained."""
-        return max(self.metadata.dilations) >= self.metadata.size // GENERATORS[self.metadata.model].stride
-
     def generator(
         self, x: jax.Array, mask: jax.Array, *, inside: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -124,8 +129,8 @@ class Model:
         height, width = x.shape[1:3]
         if height % stride or width % stride:
             raise UsageError(f"the image is {height} x {width}; both sides must be multiples of {stride}")
-        size = self.metadata.size
-        if self._has_untrained_taps and max(height, width) > size:
+        size = self.largest
+        if size is not None and max(height, width) > size:
             dilation = max(self.metadata.dilations)
             raise UsageError(
                 f"the image is {height} x {width}, but dilation {dilation} could not train at {size} x {size}: "

@@ -204,14 +204,18 @@ class _Line(NamedTuple):
 
 
 def _shallow(hole: np.ndarray, wanted: np.ndarray, reach: float) -> np.ndarray:
-    """The connected parts of `wanted` in which no hole is deeper than `reach`."""
+    """What is wanted in and around the connected holes that are nowhere deeper than `reach`."""
     depth = ndimage.distance_transform_cdt(hole, metric="chessboard")
     if depth.max(initial=0) <= reach:
         return wanted
-    labels, count = ndimage.label(wanted, structure=np.ones((3, 3)))
+    labels, count = ndimage.label(hole, structure=np.ones((3, 3)))
     shallow = np.asarray(ndimage.maximum(depth, labels, index=np.arange(count + 1))) <= reach
-    shallow[0] = False
-    return shallow[labels]
+    del depth
+    if np.any(wanted & ~hole):  # pixels around a hole go with the nearest one
+        valid = np.logical_not(hole)
+        nearest = ndimage.distance_transform_cdt(valid, "chessboard", return_distances=False, return_indices=True)
+        labels = labels[tuple(nearest)]
+    return wanted & shallow[labels]
 
 
 def _halved(image: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

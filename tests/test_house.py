@@ -19,8 +19,9 @@ DOORS = (
     "inpaint",
     "demo",
     "export",
+    "study.figures",
     "weights.__main__",
-)  # the entry points: flags live here, and nobody imports them
+)  # flags live here; nobody imports them
 
 # What each room imports from others; itself and `errors` go without saying. Read downwards, it is the flow of a run.
 FLOW = {
@@ -30,9 +31,11 @@ FLOW = {
         *("checkpoints", "writers", "progress", "sharding", "steps"),
         *("data", "models", "losses", "weights", "baselines", "masks", "metrics"),
     },
-    "inpaint": {"model", "windows", "holes", "photo", "progress", "data", "door", "files"},
-    "demo": {"model", "holes", "photo", "masks", "data", "door", "files"},
-    "export": {"model", "weights", "models", "door", "files"},
+    "study": {"folder", "holes", "photo", "writers", "data", "door", "files"},
+    "inpaint": {"folder", "model", "holes", "progress", "door"},
+    "demo": {"model", "holes", "photo", "masks", "data", "door"},
+    "export": {"model", "models", "door", "files"},
+    "folder": {"model", "windows", "holes", "photo", "progress", "data", "files"},
     "report": {"evaluate", "writers", "metrics", "masks", "files"},
     "inpainter": {"evaluate", "steps", "sharding"},
     "evaluate": {"steps", "metrics", "baselines", "masks", "data", "files"},
