@@ -3,9 +3,8 @@
 Scale. The colours of a fill come from the photo reduced to about the training size, where the network sees all of it;
 details come from larger scales, each of twice the side, up to the photo itself. A Laplacian pyramid joins them: from
 each scale only that part of the network's output is taken which the next smaller one cannot hold (Burt and Adelson,
-1983). A network fills holes as deep as those it learned from: at the larger scales connected holes take part whose
-pixels all lie within an eighth of the training size of a valid one, in steps to the eight neighbours; deeper ones are
-enlarged from the scale below.
+1983). A network fills holes as deep as those it learned from: at the larger scales it fills only those parts of holes
+into which no square fits with sides of a quarter of the training size; wider parts are enlarged from the scale below.
 
 Place. At each scale the network sees a window around the holes and half a training size of context. No side is longer
 than `Sight.limit`: larger areas are covered by windows that overlap by a quarter of it and fade into each other; those
@@ -204,18 +203,19 @@ class _Line(NamedTuple):
 
 
 def _shallow(hole: np.ndarray, wanted: np.ndarray, reach: float) -> np.ndarray:
-    """What is wanted in and around the connected holes that are nowhere deeper than `reach`."""
-    depth = ndimage.distance_transform_cdt(hole, metric="chessboard")
-    if depth.max(initial=0) <= reach:
+    """What is wanted, without those parts of holes, and their rim, into which a square deeper than `reach` fits."""
+    core = _steps_out_of(hole) > reach
+    if not core.any():
         return wanted
-    labels, count = ndimage.label(hole, structure=np.ones((3, 3)))
-    shallow = np.asarray(ndimage.maximum(depth, labels, index=np.arange(count + 1))) <= reach
-    del depth
-    if np.any(wanted & ~hole):  # pixels around a hole go with the nearest one
-        valid = np.logical_not(hole)
-        nearest = ndimage.distance_transform_cdt(valid, "chessboard", return_distances=False, return_indices=True)
-        labels = labels[tuple(nearest)]
-    return wanted & shallow[labels]
+    distance = _steps_out_of(~core)
+    if np.any(wanted & ~hole):
+        distance -= _steps_out_of(~hole)  # a pixel beside a hole goes with the nearest of its pixels
+    return wanted & (distance > reach)
+
+
+def _steps_out_of(area: np.ndarray) -> np.ndarray:
+    """For each pixel of an area, bool (H, W), the steps to the eight neighbours that lead out of it; 0 outside."""
+    return ndimage.distance_transform_cdt(area, metric="chessboard")
 
 
 def _halved(image: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

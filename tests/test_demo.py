@@ -9,22 +9,15 @@ import sys
 import urllib.parse
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 from PIL import Image
+from toy import weight_file
 
-import dpconv_jax
 from dpconv_jax import UsageError, demo, door
 from dpconv_jax.data.decode import BadImageError
-from dpconv_jax.models.dpconv import DPConv
-from dpconv_jax.weights import model_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-METADATA = model_file.Metadata(
-    model="dpconv", variant="paper", width=0.125, dilations=(1, 1, 1, 1), dropout=0.25, size=64, step=7
-)
 SIZE = (240, 320)  # H, W
 STROKE = ((120, 100), (200, 140))  # from x, y to x, y, in pixels of the photo
 HOST = "127.0.0.1"
@@ -157,25 +150,18 @@ def test_mistakes_are_one_line(monkeypatch, capsys):
 
 
 @pytest.fixture
-def checkpoint(tmp_path) -> pathlib.Path:
-    """A narrow network with random weights."""
-    rng = np.random.default_rng(0)
-    module = nnx.eval_shape(lambda: DPConv(width=0.125, dilations=(1, 1, 1, 1), dropout=0.25, rngs=nnx.Rngs(0)))
-    shapes = nnx.to_pure_dict(nnx.state(module, nnx.Param))
-    params = jax.tree.map(lambda leaf: np.asarray(rng.normal(0, 0.1, leaf.shape), leaf.dtype), shapes)
-    path = tmp_path / "model.safetensors"
-    model_file.save(path, params, METADATA)
-    assert dpconv_jax.load(path).metadata == METADATA
-    return path
-
-
-@pytest.fixture
-def server(checkpoint) -> Iterator[tuple[subprocess.Popen, int]]:
+def server(tmp_path) -> Iterator[tuple[subprocess.Popen, int]]:
     """The command, with the port it serves."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "dpconv_jax.demo", f"--checkpoint={checkpoint}", f"--port={port}"]
+    command = [
+        sys.executable,
+        "-m",
+        "dpconv_jax.demo",
+        f"--checkpoint={weight_file(tmp_path / 'x.safetensors', size=64)}",
+        f"--port={port}",
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, cwd=ROOT, **pipes)
     try:

@@ -11,32 +11,19 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy import weight_file
 
 import dpconv_jax
 from dpconv_jax import UsageError, door, export
-from dpconv_jax.weights import model_file
-
-
-def saved(path: pathlib.Path, *, dilations: tuple[int, ...], variant: str = "paper", size: int = 16) -> pathlib.Path:
-    """A weight file of random parameters."""
-    metadata = model_file.Metadata(
-        model="dpconv", variant=variant, width=0.125, dilations=dilations, dropout=0.25, size=size, step=7
-    )
-    rng = np.random.default_rng(0)
-    _, shapes = model_file.build(metadata)
-    model_file.save(
-        path, jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(leaf.dtype), shapes), metadata
-    )
-    return path
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """paper.safetensors, any size; released.safetensors, any size; limited.safetensors, at most 64 x 64."""
     folder = tmp_path_factory.mktemp("weights")
-    saved(folder / "paper.safetensors", dilations=(1, 1, 1, 1))
-    saved(folder / "released.safetensors", dilations=(1, 1, 1, 1), variant="released")
-    saved(folder / "limited.safetensors", dilations=(2, 4, 8, 2), size=64)
+    weight_file(folder / "paper.safetensors")
+    weight_file(folder / "released.safetensors", variant="released")
+    weight_file(folder / "limited.safetensors", dilations=(2, 4, 8, 2), size=64)
     return folder
 
 

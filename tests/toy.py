@@ -1,11 +1,16 @@
-"""A generator and a config small enough to train within a test."""
+"""A generator and a config small enough to train within a test, and a weight file small enough to run."""
+
+import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
 from configs import base
+from dpconv_jax.weights import model_file
 
 SIZE = 32
 
@@ -59,3 +64,17 @@ def tiny(*, name: str = "toy") -> ConfigDict:
     config.eval.batch_size = 4
     config.eval.bootstrap = 10
     return config
+
+
+def weight_file(path: pathlib.Path, **fields: Any) -> pathlib.Path:
+    """A narrow DPConv with random parameters, trained at 16 x 16 if it had been; `fields` of its metadata."""
+    known: dict[str, Any] = {
+        "model": "dpconv", "variant": "paper", "width": 0.125, "dilations": (1, 1, 1, 1),
+        "dropout": 0.25, "size": 16, "step": 7,
+    }
+    metadata = model_file.Metadata(**known | fields)
+    rng = np.random.default_rng(0)
+    _, shapes = model_file.build(metadata)
+    params = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(leaf.dtype), shapes)
+    model_file.save(path, params, metadata)
+    return path

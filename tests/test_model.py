@@ -1,0 +1,116 @@
+"""What `dpconv_jax.load` gives: images and masks of every kind, filled where there are holes and nowhere else."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy import weight_file
+
+import dpconv_jax
+from dpconv_jax import UsageError
+from dpconv_jax.model import Model
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return dpconv_jax.load(weight_file(tmp_path_factory.mktemp("weights") / "model.safetensors", size=SIDE))
+
+
+def photo(*, height: int = SIDE, width: int = SIDE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def mask(*, height: int = SIDE, width: int = SIDE) -> np.ndarray:
+    """bool, a hole of a quarter."""
+    valid = np.ones((height, width), bool)
+    valid[height // 4 : height // 4 + height // 2, width // 4 : width // 4 + width // 2] = False
+    return valid
+
+
+def test_at_the_size_of_its_training_the_fill_is_what_the_generator_gives(model):
+    image, valid = photo()[None] / np.float32(255), mask()[None, ..., None].astype(np.float32)
+    output, _ = model.generator(model.convention.prepare(image, valid), valid)
+    np.testing.assert_allclose(model(image, valid), np.where(valid > 0, image, output), atol=1e-5)
+    np.testing.assert_allclose(model.output(image[0], valid[0]), output[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 80), (72, 64), (80, 72)])
+def test_padding_moves_nothing(model, height, width):
+    """Sides that are multiples of the stride and not of the arrays' step; the issue's bound is 1/255 in the mean."""
+    image = photo(height=height, width=width)[None] / np.float32(255)
+    valid = mask(height=height, width=width)[None, ..., None].astype(np.float32)
+    output, _ = model.generator(model.convention.prepare(image, valid), valid)
+    np.testing.assert_allclose(model(image, valid), np.where(valid > 0, image, output), atol=1e-5)
+
+
+def test_reflection_up_to_the_stride_moves_little(model):
+    """Of a photo that goes on as its reflection would, seven rows and columns are cut off."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    waves = [np.cos((rows - 56) / 9) * np.cos((columns - 56) / (7 + c)) for c in range(3)]
+    image, valid = 0.5 + 0.4 * np.stack(waves, axis=2).astype(np.float32), mask()
+    cut = model.output(image[:57, :57], valid[:57, :57])
+    assert np.abs(cut - model.output(image, valid)[:57, :57]).mean() <= 1 / 255
+
+
+def test_every_kind_of_image_comes_back_as_it_was_given(model):
+    image, valid = photo(), mask()
+    filled = model(image, valid)
+    assert filled.dtype == np.uint8 and (filled[valid] == image[valid]).all() and (filled != image)[~valid].mean() > 0.9
+
+    floats = model(image / 255, valid[..., None].astype(np.uint8) * 255)
+    assert floats.dtype == np.float32 and (floats[valid] == (image / 255).astype(np.float32)[valid]).all()
+    np.testing.assert_allclose(floats, filled / 255, atol=0.51 / 255)
+
+    picture = model(Image.fromarray(image), Image.fromarray(valid))
+    assert isinstance(picture, Image.Image)
+    np.testing.assert_array_equal(picture, filled)
+
+    batch = model(np.stack([image, image]), np.stack([valid, valid]))
+    assert batch.shape == (2, SIDE, SIDE, 3) and batch.dtype == np.uint8
+    assert np.abs(batch.astype(int) - filled).max() <= 1
+
+    several = model([Image.fromarray(image), photo(height=40, width=90)], [valid, mask(height=40, width=90)])
+    assert isinstance(several[0], Image.Image) and several[1].shape == (40, 90, 3)
+
+
+def test_what_lies_in_a_hole_is_never_read(model):
+    image, valid = photo() / np.float32(255), mask()
+    other = image.copy()
+    other[~valid] = np.nan
+    np.testing.assert_array_equal(model(image, valid)[~valid], model(other, valid)[~valid])
+    np.testing.assert_array_equal(model(image, np.ones_like(valid)), image)
+
+
+def test_a_model_with_a_largest_size_fills_larger_photos_by_windows(model):
+    """A dilation of 8 reached the side of its map at 64 x 64: no window may be larger."""
+    metadata = dataclasses.replace(model.metadata, dilations=(2, 4, 8, 2))
+    limited = dataclasses.replace(model, metadata=metadata)
+    assert limited.sight.limit == 64 and model.sight.limit == 512
+    image, valid = photo(height=130, width=90), mask(height=130, width=90)
+    filled = limited(image, valid)
+    assert (filled[valid] == image[valid]).all() and (filled != image)[~valid].any()
+
+
+@pytest.mark.parametrize(
+    ("image", "valid", "rule"),
+    [
+        (photo(), mask()[:32], r"\(32, 64\).*must agree"),
+        (photo(), photo(), "must agree"),
+        (photo()[..., 0], mask(), r"must be \(H, W, 3\)"),
+        (photo().astype(np.int32), mask(), "int32; it must be uint8"),
+        (photo().astype(np.float32), mask(), "must lie in"),
+        (np.full((SIDE, SIDE, 3), np.nan, np.float32), mask(), "must lie in"),
+        (photo(), mask() * np.uint8(200), "soft"),
+        (photo(), mask() * 0.5, "soft"),
+        (photo(), mask() & False, "no valid pixel"),
+        (Image.fromarray(photo()).convert("L"), mask(), "mode L; convert it to RGB"),
+        (photo()[None], mask(), "a mask each"),
+        ([photo()], [mask(), mask()], "1 images need as many masks, not 2"),
+    ],
+)
+def test_what_cannot_be_filled_is_refused(model, image, valid, rule):
+    with pytest.raises(UsageError, match=rule):
+        model(image, valid)
