@@ -76,11 +76,11 @@ class Model:
         return _like(image, self._composites([_pair(image, mask)])[0])
 
     def output(self, image: Any, mask: Any) -> np.ndarray:
-        """The raw output for one image over all its pixels, float32 (H, W, 3) in [0, 1]; otherwise as `__call__`."""
-        pixels, hole = _pair(image, mask)
-        canvas = windows.Canvas(pixels, hole, np.ones_like(hole), sight=self.sight)
-        self.paint([canvas])
-        return canvas.fill()
+        """The raw output for one image over all its pixels, float32 (H, W, 3) in [0, 1]; otherwise as `__call__`.
+
+        Of a large image at the scale whose shorter side is about the training size, enlarged bilinearly.
+        """
+        return windows.raw(self._generate, *_pair(image, mask), sight=self.sight)
 
     def paint(self, canvases: Sequence[windows.Canvas]) -> None:
         """Fills canvases, windows of one shape together."""

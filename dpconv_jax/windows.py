@@ -3,8 +3,10 @@
 Scale. The colours of a fill come from the photo reduced to about the training size, where the network sees all of it;
 details come from larger scales, each of twice the side, up to the photo itself. A Laplacian pyramid joins them: from
 each scale only that part of the network's output is taken which the next smaller one cannot hold (Burt and Adelson,
-1983). A network fills holes as deep as those it learned from: at the larger scales it fills only those parts of holes
-into which no square fits with sides of a quarter of the training size; wider parts are enlarged from the scale below.
+1983). A network fills holes like those it learned from. At the larger scales it fills only those parts of holes into
+which no square fits with sides of a quarter of the training size; wider parts are enlarged from the scale below. At no
+scale it fills what is narrower than three pixels: that is interpolated from the means of valid pixels at the next
+smaller scale where there are any (Gortler et al., 1996, call it pull-push).
 
 Place. At each scale the network sees a window around the holes and half a training size of context. No side is longer
 than `Sight.limit`: larger areas are covered by windows that overlap by a quarter of it and fade into each other; those
@@ -30,6 +32,7 @@ from PIL import Image
 from scipy import ndimage
 
 STEP = 32  # sides of arrays are multiples of it
+NARROW = 2  # pixels that a narrow part of a hole, such as a corner, may stand out of a wider one
 PIXELS = 2**19  # of one batch, at least one window: two of 512 x 512
 
 # Images (B, h, w, 3), masks and what is inside (B, h, w, 1), 1 = valid and 1 = inside -> (B, h, w, 3), all float32.
@@ -66,13 +69,18 @@ class Canvas:
     """
 
     def __init__(self, image: np.ndarray, hole: np.ndarray, wanted: np.ndarray, *, sight: Sight):
-        smallest = max(0, round(math.log2(min(hole.shape) / sight.size)))
+        smallest = _smallest(hole.shape, sight)
         self.levels: list[Level] = []  # the largest first
-        for exponent in range(smallest + 1):
-            self.levels.append(Level(image, hole, wanted, sight=sight, smallest=exponent == smallest))
-            if exponent < smallest:
-                image, hole = _halved(image, hole)
-                wanted = hole
+        while True:
+            exponent = len(self.levels)
+            widest = sight.reach if exponent < smallest else math.inf
+            target = _suited(hole, wanted, widest=widest) if exponent <= smallest else np.zeros_like(hole)
+            level = Level(image, hole, wanted, target, sight=sight, alone=exponent == smallest)
+            self.levels.append(level)
+            if exponent >= smallest and not np.any(wanted & ~target):
+                break
+            image, hole = _halved(image, hole)
+            wanted = hole
 
     def fill(self) -> np.ndarray:
         """float32 (H, W, 3), to be used where it was wanted, once `run` has filled the canvas."""
@@ -83,20 +91,25 @@ class Level:
     """One scale of a canvas. Every window is `cut`, generated and `paste`d, then `finish` gives its `result`.
 
     The result is the image with its holes filled, float32; of uint8 images only what was wanted of it.
+
+    target: the part of `wanted` that the network fills.
+    alone: with all that the network gives; else with what the level below cannot hold.
     """
 
-    def __init__(self, image: np.ndarray, hole: np.ndarray, wanted: np.ndarray, *, sight: Sight, smallest: bool):
-        self._image, self._hole, self._wanted, self._stride = image, hole, wanted, sight.stride
-        self._target = wanted if smallest else _shallow(hole, wanted, sight.reach)  # what the network fills here
+    def __init__(
+        self, image: np.ndarray, hole: np.ndarray, wanted: np.ndarray, target: np.ndarray, *, sight: Sight, alone: bool
+    ):
+        self._image, self._hole, self._wanted, self._target = image, hole, wanted, target
+        self._stride, self._alone = sight.stride, alone
         self.windows: list[Window] = []
         self.result = np.zeros(image.shape, np.float32)
-        if self._target.any():
-            lines = [_Line.over(np.any(self._target, axis=1 - axis), sight=sight) for axis in (0, 1)]
+        if target.any():
+            lines = [_Line.over(np.any(target, axis=1 - axis), sight=sight) for axis in (0, 1)]
             self.windows = [
                 Window(rows, columns, (lines[0].length, lines[1].length), (down, across))
                 for rows, down in lines[0].spans()
                 for columns, across in lines[1].spans()
-                if np.any(self._target[rows, columns][np.ix_(down > 0, across > 0)])
+                if np.any(target[rows, columns][np.ix_(down > 0, across > 0)])
             ]
 
     def cut(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,7 +126,7 @@ class Level:
         place = window.rows, window.columns
         target, seen = self._target[place][..., None], self._seen(window)
         filled = np.where(target, output[: seen.shape[0], : seen.shape[1]], seen)
-        if below is not None:
+        if below is not None and not self._alone:
             half = tuple(slice(span.start // 2, (span.stop + 1) // 2) for span in place)
             coarse = _doubled(below.result[half], seen.shape)
             filled = np.where(self._wanted[place][..., None] & ~target, coarse, filled)
@@ -121,7 +134,7 @@ class Level:
         self.result[place] += window.fade[0][:, None, None] * window.fade[1][:, None] * filled
 
     def finish(self, below: "Level | None") -> None:
-        """Completes the result by what is too deep for this level, and by the image."""
+        """Completes the result by what this level cannot fill, and by the image."""
         rest = self._wanted & ~self._target
         if below is not None and rest.any():
             self.result[rest] = _doubled(below.result, self.result.shape)[rest]
@@ -136,22 +149,35 @@ class Level:
 def run(generate: Generate, canvases: Sequence[Canvas]) -> None:
     """Fills the canvases, small levels first: windows of one shape in batches of a power of two, up to `PIXELS`."""
     for exponent in reversed(range(max((len(canvas.levels) for canvas in canvases), default=0))):
-        levels = [
-            (canvas.levels[exponent], canvas.levels[exponent + 1] if exponent + 1 < len(canvas.levels) else None)
-            for canvas in canvases
-            if exponent < len(canvas.levels)
-        ]
-        by_shape: dict[tuple[int, int], list[tuple[Level, Level | None, Window]]] = defaultdict(list)
-        for level, below in levels:
-            for window in level.windows:
-                by_shape[window.shape].append((level, below, window))
-        for (height, width), windows in by_shape.items():
-            for batch in _batches(windows, most=max(1, PIXELS // (height * width))):
-                seen = map(np.stack, zip(*(level.cut(window) for level, _, window in batch), strict=True))
-                for (level, below, window), output in zip(batch, generate(*seen), strict=True):
-                    level.paste(window, output, below)
-        for level, below in levels:
-            level.finish(below)
+        levels = [canvas.levels[exponent : exponent + 2] for canvas in canvases if exponent < len(canvas.levels)]
+        _fill(generate, [(level, below[0] if below else None) for level, *below in levels])
+
+
+def raw(generate: Generate, image: np.ndarray, hole: np.ndarray, *, sight: Sight) -> np.ndarray:
+    """What the network gives for all pixels, valid ones too, at the smallest scale, enlarged: float32 (H, W, 3)."""
+    shapes = []
+    for _ in range(_smallest(hole.shape, sight)):
+        shapes.append(hole.shape)
+        image, hole = _halved(image, hole)
+    everywhere = np.ones_like(hole)
+    level = Level(image, hole, everywhere, everywhere, sight=sight, alone=True)
+    _fill(generate, [(level, None)])
+    return functools.reduce(_doubled, reversed(shapes), level.result)
+
+
+def _fill(generate: Generate, levels: Sequence[tuple[Level, Level | None]]) -> None:
+    """Fills levels, each with the one below it."""
+    by_shape: dict[tuple[int, int], list[tuple[Level, Level | None, Window]]] = defaultdict(list)
+    for level, below in levels:
+        for window in level.windows:
+            by_shape[window.shape].append((level, below, window))
+    for (height, width), windows in by_shape.items():
+        for batch in _batches(windows, most=max(1, PIXELS // (height * width))):
+            seen = map(np.stack, zip(*(level.cut(window) for level, _, window in batch), strict=True))
+            for (level, below, window), output in zip(batch, generate(*seen), strict=True):
+                level.paste(window, output, below)
+    for level, below in levels:
+        level.finish(below)
 
 
 def _batches(windows: list, *, most: int) -> Iterator[list]:
@@ -202,15 +228,26 @@ class _Line(NamedTuple):
         return [(place, fade[place]) for place, fade in zip(places, fades, strict=True)]
 
 
-def _shallow(hole: np.ndarray, wanted: np.ndarray, reach: float) -> np.ndarray:
-    """What is wanted, without those parts of holes, and their rim, into which a square deeper than `reach` fits."""
-    core = _steps_out_of(hole) > reach
-    if not core.any():
-        return wanted
-    distance = _steps_out_of(~core)
-    if np.any(wanted & ~hole):
-        distance -= _steps_out_of(~hole)  # a pixel beside a hole goes with the nearest of its pixels
-    return wanted & (distance > reach)
+def _smallest(size: Sequence[int], sight: Sight) -> int:
+    """How often an image is halved until its shorter side is about that of the training."""
+    return max(0, round(math.log2(min(size) / sight.size)))
+
+
+def _suited(hole: np.ndarray, wanted: np.ndarray, *, widest: float) -> np.ndarray:
+    """What is wanted of those parts of holes that are as wide as holes of the training, and around them.
+
+    Without the parts into which a square fits that is deeper than `widest`, and without those that are not within
+    NARROW pixels of where one of 3 x 3 fits.
+    """
+    depth = _steps_out_of(hole)
+    wide, narrow = depth > widest, depth < 2
+    beside = _steps_out_of(~hole) if np.any(wanted & ~hole) else 0  # such a pixel goes with the nearest of a hole
+    suited = wanted
+    if wide.any():
+        suited = suited & (_steps_out_of(~wide) - beside > widest)
+    if narrow.all():
+        return np.zeros_like(wanted)
+    return suited & (_steps_out_of(narrow) - beside <= 1 + NARROW)
 
 
 def _steps_out_of(area: np.ndarray) -> np.ndarray:
@@ -219,12 +256,11 @@ def _steps_out_of(area: np.ndarray) -> np.ndarray:
 
 
 def _halved(image: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of the valid pixels of each 2 x 2, float32 in [0, 1]; a hole where fewer than half are valid."""
+    """The mean of the valid pixels of each 2 x 2, float32 in [0, 1]; a hole where there is none."""
     valid = np.logical_not(hole)
-    counts, pixels = (_sums(array, np.uint8) for array in (valid, np.ones_like(hole)))
+    counts, sums = _sums(valid, np.uint8), _sums(image * valid[..., None], np.float32)
     scale = np.float32(255 if image.dtype == np.uint8 else 1)
-    sums = _sums(image * valid[..., None], np.float32)
-    return sums / (np.maximum(counts, 1)[..., None] * scale), 2 * counts < pixels
+    return sums / (np.maximum(counts, 1)[..., None] * scale), counts == 0
 
 
 def _sums(array: np.ndarray, dtype: type) -> np.ndarray:

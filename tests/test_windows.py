@@ -118,12 +118,14 @@ def test_few_shapes_serve_photos_of_all_sizes():
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "levels"), [(64, 64, 1), (90, 900, 1), (92, 92, 2), (1000, 700, 4), (5, 5, 1)]
+    ("height", "width", "scales"), [(64, 64, 1), (90, 900, 1), (92, 92, 2), (1000, 700, 4), (5, 5, 1)]
 )
-def test_the_smallest_level_is_about_as_large_as_the_photos_of_the_training(height, width, levels):
+def test_the_smallest_scale_is_about_as_large_as_the_photos_of_the_training(height, width, scales):
     hole = np.zeros((height, width), bool)
-    hole[2, 2] = True
-    assert len(Canvas(photo(height, width), hole, hole, sight=SIGHT).levels) == levels
+    hole[: height // 2, : height // 2] = True
+    canvas = Canvas(photo(height, width), hole, hole, sight=SIGHT)
+    assert [bool(level.windows) for level in canvas.levels[:scales]] == [False] * (scales - 1) + [True]
+    assert not any(level.windows for level in canvas.levels[scales:])
 
 
 def test_halved_images_are_means_of_the_valid_pixels():
@@ -135,22 +137,31 @@ def test_halved_images_are_means_of_the_valid_pixels():
         block = slice(2 * row, 2 * row + 2), slice(2 * column, 2 * column + 2)
         pixels, valid = image[block].reshape(-1, 3) / 255, ~hole[block].ravel()
         np.testing.assert_allclose(small[row, column], pixels[valid].mean(0) if valid.any() else 0, atol=1e-6)
-        assert small_hole[row, column] == (2 * valid.sum() < valid.size)
+        assert small_hole[row, column] == (not valid.any())
 
 
-def test_deep_holes_are_filled_from_the_levels_below():
-    """A stroke of 8 pixels that runs into a square of 40; squares of up to 17 are shallow."""
+def test_the_network_fills_what_is_neither_too_wide_nor_too_narrow():
+    """A stroke of 8 pixels that runs into a square of 40, and a scratch of 2; squares of 3 to 17 pixels are suited."""
     hole = np.zeros((128, 128), bool)
-    hole[64:72, :60] = hole[60:100, 60:100] = True
-    large, small = Canvas(photo(128, 128), hole, hole, sight=SIGHT).levels
-    shallow = hole.copy()
-    shallow[60:100, 60:100] = False
-    np.testing.assert_array_equal(large._target, shallow)
-    np.testing.assert_array_equal(small._target, hole[::2, ::2])
+    hole[64:72, :60] = hole[60:100, 60:100] = hole[21:23, 30:120] = True
+    large, small, *rest = Canvas(photo(128, 128), hole, hole, sight=SIGHT).levels
+    suited = np.zeros_like(hole)
+    suited[64:72, :60] = True
+    np.testing.assert_array_equal(large._target, suited)
+    np.testing.assert_array_equal(small._target, hole[::2, ::2] & (np.arange(64) > 20)[:, None])
+    assert not rest, "the scratch has no pixel left at half the side"
 
     around = np.ones_like(hole)
-    (large, _) = Canvas(photo(128, 128), hole, around, sight=SIGHT).levels
-    assert large._target[50:90, :40].all() and not large._target[50:110, 62:110].any()
+    large, *_ = Canvas(photo(128, 128), hole, around, sight=SIGHT).levels
+    assert large._target[50:90, :40].all()
+    assert not large._target[50:110, 62:110].any() and not large._target[16:28, 50:110].any()
+
+
+def test_narrow_holes_are_interpolated():
+    image, hole = photo(128, 128), np.zeros((128, 128), bool)
+    hole[20:22, 30:120] = hole[40:120, 50] = True
+    holed = np.where(hole[..., None], np.uint8(0), image)
+    assert np.abs(filled(holed, hole, Recorder()) - image / 255)[hole].max() < 0.03
 
 
 # ---- what comes out ----
@@ -163,16 +174,17 @@ def test_a_network_that_knows_the_photo_restores_it(height, width, dtype):
     image = photo(height, width)
     image = image if dtype == np.uint8 else (image / 255).astype(dtype)
     hole = strokes(height, width, thickness=9)
-    truth = Canvas(image, hole & False, hole, sight=SIGHT)
     canvas = Canvas(np.where(hole[..., None], dtype(0), image), hole, hole, sight=SIGHT)
-    pairs = list(zip(canvas.levels, truth.levels, strict=True))
-    for (level, known), below in zip(pairs[::-1], [None, *(level for level, _ in pairs[:0:-1])], strict=True):
+    truths = [image / np.float32(255) if dtype == np.uint8 else image]
+    while len(truths) < len(canvas.levels):
+        truths.append(windows._halved(truths[-1], np.zeros(truths[-1].shape[:2], bool))[0])
+    below = None
+    for level, truth in zip(canvas.levels[::-1], truths[::-1], strict=True):
         for window in level.windows:
-            seen, _, _ = known.cut(window)
-            level.paste(window, seen, below)
+            level.paste(window, truth[window.rows, window.columns], below)
         level.finish(below)
-    expected = image / 255 if dtype == np.uint8 else image
-    assert np.abs(canvas.fill() - expected)[hole].max() < 0.02
+        below = level
+    assert np.abs(canvas.fill() - truths[0])[hole].max() < 0.02
 
 
 def test_pixels_of_holes_are_never_read():
