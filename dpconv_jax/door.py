@@ -1,6 +1,7 @@
 """What the commands share: a mistake of the user is one line and exit code 2."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -20,12 +21,20 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:
-    """The exit code of `main(arguments)`; 2 for its UsageError, after one line. None is the command line."""
+    """The exit code of `main(arguments)`; None is the command line.
+
+    2 for its UsageError, after one line; 130 where it was interrupted.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot encode is no reason to stop
     try:
         return main(arguments)
     except UsageError as error:
         refuse(error)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def refuse(error: Exception) -> None:

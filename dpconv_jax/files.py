@@ -8,7 +8,7 @@ import threading
 
 def write_whole(path: pathlib.Path, content: bytes) -> None:
     """Replaces `path` at once. Raises OSError where that fails, and leaves what was there, and nothing beside it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    partial = path.with_name(f".{os.getpid()}-{threading.get_ident()}.partial")
     try:
         with partial.open("wb") as stream:
             stream.write(content)

@@ -1,12 +1,15 @@
 """Photos and their masks, one of each or folders of them: which belong together, and filled one after another."""
 
+import errno
+import functools
+import itertools
 import os
 import pathlib
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -56,8 +59,16 @@ def plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list[
     """The photos to fill, in order, and a line on each that has no mask, or several.
 
     to: a file, or a folder, which for a single photo exists or is written with a slash at the end.
-    Raises UsageError where there is no photo, or where an output would replace what was given or has no known suffix.
+    Raises UsageError where there is no photo or a folder cannot be listed, or where an output would replace what was
+    given or has no known suffix.
     """
+    try:
+        return _plan(image, mask, to)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error
+
+
+def _plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list[Task], list[str]]:
     out = pathlib.Path(to)
     if not image.exists():
         raise UsageError(f"--image {image}: no such file or folder")
@@ -67,7 +78,9 @@ def plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list[
         if mask is not None and mask.is_dir() and mask.samefile(image):
             raise UsageError(f"--mask {mask} is the folder of the photos; masks need a folder of their own")
         if out.exists() and not out.is_dir():
-            raise UsageError(f"--out {out} is a file; for a folder of photos it must be a folder")
+            raise UsageError(f"{out} is a file; for a folder of photos it must be a folder")
+        if mask is not None and mask.is_dir() and out.exists() and out.samefile(mask):
+            raise UsageError(f"{out} is the folder of the masks; results need a folder of their own")
         found = {path.relative_to(image): path for path in _below(image, photo.SUFFIXES, apart=(out, mask))}
         if not found:
             raise UsageError(f"--image {image} holds no photo ({', '.join(photo.SUFFIXES)})")
@@ -79,34 +92,36 @@ def plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list[
         found = {pathlib.Path(out.name): image}
         out = out.parent
     tasks, faults = [], []
-    masks = _by_stem(mask) if mask is not None and mask.is_dir() else None
+    masks = _by_stem(mask, apart=(out, image)) if mask is not None and mask.is_dir() else None
     for relative, path in found.items():
         partners = [mask] if masks is None else masks.get(relative.with_suffix(""), [])
         if len(partners) == 1:
-            tasks.append(
-                Task(str(path.relative_to(image) if image.is_dir() else image), path, partners[0], out / relative)
-            )
+            tasks.append(Task(_shown(relative if image.is_dir() else image), path, partners[0], out / relative))
         else:
             several = " and ".join(partner.name for partner in partners if partner is not None)
-            faults.append(f"{relative}: " + (f"several masks, {several}" if several else f"no mask below {mask}"))
+            fault = f"several masks, {_shown(several)}" if several else f"no mask below {mask}"
+            faults.append(f"{_shown(relative)}: {fault}")
     if masks is not None:
         lonely = sorted(masks.keys() - {relative.with_suffix("") for relative in found})
         if lonely:
             rest = f" and {len(lonely) - LISTED} more" if len(lonely) > LISTED else ""
-            print(f"masks without a photo: {', '.join(map(str, lonely[:LISTED]))}{rest}")
+            print(f"masks without a photo: {', '.join(map(_shown, lonely[:LISTED]))}{rest}")
+    place = functools.cache(os.path.realpath)
+    everything = [*found.values(), *([mask] if masks is None else itertools.chain(*masks.values()))]
+    given = {(place(path.parent), path.name): path for path in everything if path is not None}
     for task in tasks:
         if task.out.suffix.lower() not in photo.SUFFIXES:
-            raise UsageError(f"--out {task.out}: a photo's suffix is one of {', '.join(photo.SUFFIXES)}")
-        for given in (task.image, task.mask):
-            if given is not None and task.out.exists() and task.out.samefile(given):
-                raise UsageError(f"--out would replace {given}, which was given; choose another place")
+            raise UsageError(f"{task.out}: a photo's suffix is one of {', '.join(photo.SUFFIXES)}")
+        for path in (task.image, task.mask, given.get((place(task.out.parent), task.out.name))):
+            if path is not None and _same(task.out, path):
+                raise UsageError(f"{task.out} would replace {path}, which was given; choose another place")
     return tasks, faults
 
 
 def fill(model: "Model", tasks: Sequence[Task], options: Options, *, counter: Counter) -> int:
     """Fills the photos and returns how many failed, each named in a line.
 
-    Raises UsageError where a mask may be the wrong way round; what was written stays.
+    Raises UsageError where a mask may be the wrong way round, or the disk is full; what was written stays.
     """
     failed = 0
 
@@ -117,6 +132,8 @@ def fill(model: "Model", tasks: Sequence[Task], options: Options, *, counter: Co
         except holes.PolarityError:
             raise
         except (BadImageError, UsageError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UsageError(f"no space left for {task.out}; free some and run the same command") from error
             failed += 1
             counter.advance()
             print(f"failed: {task.name}: {_line(error)}", file=sys.stderr)
@@ -210,25 +227,41 @@ def _below(
     folder: pathlib.Path, suffixes: Sequence[str], *, apart: Sequence[pathlib.Path | None] = ()
 ) -> list[pathlib.Path]:
     """The files with one of the suffixes, sorted; hidden ones, and what is `apart`, are passed over."""
-    skipped = {path.resolve() for path in apart if path is not None}
+    skipped = {os.path.realpath(path) for path in apart if path is not None}
     found = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [
-            name for name in folders if name[0] != "." and pathlib.Path(parent, name).resolve() not in skipped
+            name for name in folders if name[0] != "." and os.path.realpath(os.path.join(parent, name)) not in skipped
         ]
         found += [
             pathlib.Path(parent, name) for name in files if name[0] != "." and name.lower().endswith((*suffixes,))
         ]
-    return sorted(path for path in found if path.resolve() not in skipped)
+    return sorted(path for path in found if os.path.realpath(path) not in skipped)
 
 
-def _by_stem(folder: pathlib.Path) -> dict[pathlib.Path, list[pathlib.Path]]:
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _same(path: pathlib.Path, other: pathlib.Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # one is not there, or a link to nothing
+        return False
+
+
+def _by_stem(folder: pathlib.Path, *, apart: Sequence[pathlib.Path]) -> dict[pathlib.Path, list[pathlib.Path]]:
     masks: dict[pathlib.Path, list[pathlib.Path]] = {}
-    for path in _below(folder, holes.SUFFIXES):
+    for path in _below(folder, holes.SUFFIXES, apart=apart):
         masks.setdefault(path.relative_to(folder).with_suffix(""), []).append(path)
     return masks
 
 
+def _shown(path: str | os.PathLike[str]) -> str:
+    """A name on one line that any output takes: names may hold line breaks, or bytes that are no text."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in os.fspath(path))
+
+
 def _line(error: Exception) -> str:
-    said = error.strerror if isinstance(error, OSError) else str(error)
-    return " ".join((said or type(error).__name__).split())
+    said = f"cannot be written: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return " ".join(said.split())

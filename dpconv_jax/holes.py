@@ -18,6 +18,7 @@ from dpconv_jax.errors import UsageError
 SUFFIXES = (*photo.SUFFIXES, ".json")
 COLOUR = "white"  # of a hole where nothing is said, as in most tools that paint masks
 GREY = (32, 224)  # levels that are neither black nor white, the ringing of JPEG apart
+FAR = 100_000  # pixels from the corner of a photo, where no point of a shape lies
 
 
 class PolarityError(UsageError):
@@ -58,17 +59,23 @@ def read(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """The hole of a mask file for a photo of `size` (H, W), and what had to be decided, as phrases.
 
-    A picture is read upright, its levels of 128 and more count as white. colour: of a hole, "white" or "black"; with
-    None it is COLOUR, and then a hole of more than half the photo raises PolarityError. A `.json` holds shapes in
-    LabelMe's format (polygon, rectangle, circle), all of them holes.
-    Raises BadImageError for a file that cannot be read, UsageError for one of another size.
+    A picture is read upright; levels of 128 and more count as white, and so does what is transparent. colour: of a
+    hole, "white" or "black"; with None it is COLOUR, and then a hole of more than half the photo raises PolarityError.
+    A `.json` holds shapes in LabelMe's format (polygon, rectangle, circle), all of them holes.
+    Raises BadImageError for a file that cannot be read, UsageError for one of another size or of levels 0 and 1.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() == ".json":
         return _labelme(path, size=size), ()
-    grey = np.asarray(Image.fromarray(photo.read(path, max_pixels=max_pixels).rgb).convert("L"))
+    try:
+        rgb = photo.read(path, max_pixels=max_pixels).rgb
+    except BadImageError as error:
+        raise BadImageError(f"mask {path}: {error}") from error
+    grey = np.asarray(Image.fromarray(rgb).convert("L"))
     if grey.shape != size:
         raise UsageError(f"mask {path} is {grey.shape[1]} x {grey.shape[0]}, the photo {size[1]} x {size[0]}")
+    if grey.max() == 1:  # all black to the eye, and to a threshold
+        raise UsageError(f"mask {path} has levels 0 and 1 only; they must be 0 and 255")
     hole = (grey >= 128) == ((colour or COLOUR) == "white")
     if colour is None and np.count_nonzero(hole) > hole.size / 2:
         raise PolarityError(
@@ -97,13 +104,13 @@ def _distance(hole: np.ndarray) -> np.ndarray:
 
 def _labelme(path: pathlib.Path, *, size: tuple[int, int]) -> np.ndarray:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         shapes = content["shapes"]
         named = [(shape.get("shape_type") or "polygon", _points(shape["points"])) for shape in shapes]
         theirs = (content.get("imageHeight") or size[0], content.get("imageWidth") or size[1])
     except OSError as error:
         raise BadImageError(f"{path} cannot be read: {error.strerror}") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise BadImageError(f"{path} holds no LabelMe shapes: {error!r}") from error
     if theirs != size:
         raise UsageError(f"{path} was drawn on {theirs[1]} x {theirs[0]}, the photo is {size[1]} x {size[0]}")
@@ -124,6 +131,6 @@ def _labelme(path: pathlib.Path, *, size: tuple[int, int]) -> np.ndarray:
 
 def _points(points: Sequence[Any]) -> list[tuple[float, float]]:
     pairs = [(float(x), float(y)) for x, y in points]
-    if not np.isfinite(pairs).all():
-        raise ValueError("a point that is not finite")
+    if not np.all(np.abs(pairs) <= FAR):  # Pillow would draw for minutes, or nothing
+        raise ValueError("a point far outside")
     return pairs

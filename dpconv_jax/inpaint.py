@@ -9,7 +9,8 @@ the holes change: a lossless format keeps every other pixel to the bit, and all 
 profile and alpha. How a photo of any size passes through the network is told in dpconv_jax/windows.py.
 
 Photos that are done already are skipped, so that the same command goes on where it was stopped. One that cannot be
-used is named, and the rest goes on. Exit codes: 0 done, 1 a photo failed, 2 a mistake in the command, 130 interrupted.
+used is named, and the rest goes on. Hidden files and links to folders are passed over. Exit codes: 0 done, 1 a photo
+failed, 2 a mistake in the command, 130 interrupted.
 """
 
 import argparse
@@ -23,8 +24,8 @@ from dpconv_jax.progress import Counter
 
 
 def _pixels(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels")
+    if not text.isdecimal() or len(text) > 6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels, 0 to 999999")
     return int(text)
 
 
@@ -48,10 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     tasks, faults = folder.plan(given.image, given.mask, given.out)
     for fault in faults:
         print(f"failed: {fault}", file=sys.stderr)
-    todo = tasks if given.overwrite else [task for task in tasks if not task.out.exists()]
+    todo = tasks if given.overwrite else [task for task in tasks if not task.out.is_file()]
     if skipped := len(tasks) - len(todo):
         print(f"{skipped} done already, skipped; --overwrite fills them again")
-    if given.mask is not None and given.mask_hole is None:
+    if given.mask_hole is None and any(task.mask and task.mask.suffix.lower() != ".json" for task in todo):
         print(f"{holes.COLOUR} is hole in the masks; if it is valid, say --mask_hole=black")
     failed = len(faults)
     if todo:
@@ -61,12 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         network = model.load(given.checkpoint)
         start = time.perf_counter()
         with Counter(total=len(todo), unit="photos") as counter:
-            try:
-                options = folder.Options(boxes, given.mask_hole, given.dilate, given.feather)
-                failed += folder.fill(network, todo, options, counter=counter)
-            except KeyboardInterrupt:
-                counter.say("interrupted; the same command goes on")
-                return 130
+            options = folder.Options(boxes, given.mask_hole, given.dilate, given.feather)
+            failed += folder.fill(network, todo, options, counter=counter)
         seconds = time.perf_counter() - start
         done = len(todo) + len(faults) - failed
         print(f"{done} photos in {seconds:.1f} s, {done / seconds:.2f} photos/s; {failed} failed")

@@ -1,6 +1,7 @@
 """How far a run is, for the person watching: a bar on a terminal, plain lines elsewhere."""
 
 import math
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,9 @@ class Bar:
         self._bar = None
         if console.is_terminal:
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=console, refresh_per_second=2)
+            # What goes to a file as errors must not become a part of the terminal.
+            redirected = sys.stderr.isatty()
+            self._bar = Progress(*columns, console=console, refresh_per_second=2, redirect_stderr=redirected)
             self._task = self._bar.add_task("", total=total, completed=start)
 
     def __enter__(self) -> Self:
@@ -36,7 +39,7 @@ class Bar:
     def say(self, line: str) -> None:
         """A line that stays."""
         if self._bar:
-            self._bar.console.print(line, highlight=False, markup=False)
+            self._bar.console.print(line, highlight=False, markup=False, emoji=False, soft_wrap=True)
         else:
             print(line, flush=True)
 

@@ -83,8 +83,9 @@ class Canvas:
             wanted = hole
 
     def fill(self) -> np.ndarray:
-        """float32 (H, W, 3), to be used where it was wanted, once `run` has filled the canvas."""
-        return self.levels[0].result
+        """float32 (H, W, 3) in [0, 1], to be used where it was wanted, once `run` has filled the canvas."""
+        result = self.levels[0].result
+        return np.clip(result, 0, 1, out=result)  # a sum of details may overshoot
 
 
 class Level:

@@ -187,6 +187,16 @@ def test_a_network_that_knows_the_photo_restores_it(height, width, dtype):
     assert np.abs(canvas.fill() - truths[0])[hole].max() < 0.02
 
 
+def test_fills_stay_in_range():
+    """Details added to colours overshoot where the photo is black and white."""
+    rng = np.random.default_rng(0)
+    image, hole = rng.integers(0, 2, (128, 128, 3), np.uint8) * 255, strokes(128, 128, thickness=5)
+    canvas = Canvas(image, hole, hole, sight=SIGHT)
+    windows.run(lambda images, *_: rng.integers(0, 2, images.shape).astype(np.float32), [canvas])
+    assert canvas.levels[0].result.max() > 1.1
+    assert canvas.fill().min() >= 0 and canvas.fill().max() <= 1
+
+
 def test_pixels_of_holes_are_never_read():
     hole = strokes(200, 150, thickness=9)
     other = photo(200, 150)

@@ -69,8 +69,13 @@ def tiny(*, name: str = "toy") -> ConfigDict:
 def weight_file(path: pathlib.Path, **fields: Any) -> pathlib.Path:
     """A narrow DPConv with random parameters, trained at 16 x 16 if it had been; `fields` of its metadata."""
     known: dict[str, Any] = {
-        "model": "dpconv", "variant": "paper", "width": 0.125, "dilations": (1, 1, 1, 1),
-        "dropout": 0.25, "size": 16, "step": 7,
+        "model": "dpconv",
+        "variant": "paper",
+        "width": 0.125,
+        "dilations": (1, 1, 1, 1),
+        "dropout": 0.25,
+        "size": 16,
+        "step": 7,
     }
     metadata = model_file.Metadata(**known | fields)
     rng = np.random.default_rng(0)

@@ -23,11 +23,16 @@ CELL = 256  # side of a picture in a figure
 def triptych(task: folder.Task, *, boxes: list[holes.Box], colour: str | None) -> list[np.ndarray]:
     """Truth, masked (white in the hole) and result of one photo, each (CELL, CELL, 3) float32 in [0, 1].
 
-    `task.out` is the result. Raises UsageError or BadImageError where one of its files is missing or cannot be used.
+    `task.out` is the result. Raises UsageError where one of its files is missing or cannot be used.
     """
-    options = folder.Options(boxes, colour, dilate=0, feather=0)
-    opened = folder.open_photo(task, options)
-    result = photo.read(task.out, max_pixels=folder.MAX_PIXELS).rgb
+    try:
+        opened = folder.open_photo(task, folder.Options(boxes, colour, dilate=0, feather=0))
+    except (BadImageError, UsageError) as error:
+        raise UsageError(f"{task.name}: {error}") from error
+    try:
+        result = photo.read(task.out, max_pixels=folder.MAX_PIXELS).rgb
+    except BadImageError as error:
+        raise UsageError(f"{task.out}: {error}") from error
     if result.shape != opened.photo.rgb.shape:
         raise UsageError(f"{task.out} has not the size of {task.image}")
     masked = np.where(opened.hole[..., None], np.uint8(255), opened.photo.rgb)
@@ -52,16 +57,18 @@ def main(arguments: list[str] | None = None) -> int:
     add("--out", required=True, type=pathlib.Path, metavar="FILE", help="*.png")
     add("--photos", type=int, default=8, metavar="N", help="the first so many; default %(default)s")
     given = parser.parse_args(arguments)
+    if given.photos < 1:
+        raise UsageError(f"--photos={given.photos}: at least 1")
     if given.out.suffix != ".png":
         raise UsageError(f"--out {given.out}: a figure is a .png")
     tasks, faults = folder.plan(given.image, given.mask, given.result)
     if faults:
         raise UsageError(faults[0])
     boxes = [holes.Box.parse(text) for text in given.box]
-    try:
-        rows = [triptych(task, boxes=boxes, colour=given.mask_hole) for task in tasks[: given.photos]]
-    except BadImageError as error:
-        raise UsageError(str(error)) from error
+    for path in (path for task in tasks for path in (task.image, task.mask, task.out) if path is not None):
+        if given.out.exists() and path.exists() and given.out.samefile(path):
+            raise UsageError(f"--out {given.out} would replace what was given; choose another place")
+    rows = [triptych(task, boxes=boxes, colour=given.mask_hole) for task in tasks[: given.photos]]
     picture = io.BytesIO()
     Image.fromarray(grid(rows)).save(picture, "PNG")
     try:
