@@ -21,7 +21,7 @@ from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.convention import Convention
 from dpconv_jax.weights import model_file
 
-LARGEST_WINDOW = 512  # side; attention over larger ones takes most of the time
+WINDOW = 256  # longest side, where the training had no longer one: attention over larger windows takes most of the time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,10 @@ class Model:
     @property
     def sight(self) -> windows.Sight:
         """What the generator takes at once of a larger image."""
-        limit = self.largest or LARGEST_WINDOW
-        return windows.Sight(size=self.metadata.size, limit=limit, stride=GENERATORS[self.metadata.model].stride)
+        size = self.metadata.size
+        return windows.Sight(
+            size=size, limit=self.largest or max(WINDOW, size), stride=GENERATORS[self.metadata.model].stride
+        )
 
     def __call__(self, image: Any, mask: Any) -> Any:
         """Fills the holes of one image or of several; every other pixel is returned as it was.

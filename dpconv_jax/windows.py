@@ -31,9 +31,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-STEP = 32  # sides of arrays are multiples of it
+STEP = 64  # sides of arrays are multiples of it
 NARROW = 2  # pixels that a narrow part of a hole, such as a corner, may stand out of a wider one
-PIXELS = 2**19  # of one batch, at least one window: two of 512 x 512
+PIXELS = 2**19  # of one batch, at least one window: eight of 256 x 256
 
 # Images (B, h, w, 3), masks and what is inside (B, h, w, 1), 1 = valid and 1 = inside -> (B, h, w, 3), all float32.
 Generate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -148,7 +148,7 @@ class Level:
 
 
 def run(generate: Generate, canvases: Sequence[Canvas]) -> None:
-    """Fills the canvases, small levels first: windows of one shape in batches of a power of two, up to `PIXELS`."""
+    """Fills the canvases, small levels first: windows of one shape in batches of up to `PIXELS`."""
     for exponent in reversed(range(max((len(canvas.levels) for canvas in canvases), default=0))):
         levels = [canvas.levels[exponent : exponent + 2] for canvas in canvases if exponent < len(canvas.levels)]
         _fill(generate, [(level, below[0] if below else None) for level, *below in levels])
@@ -182,12 +182,10 @@ def _fill(generate: Generate, levels: Sequence[tuple[Level, Level | None]]) -> N
 
 
 def _batches(windows: list, *, most: int) -> Iterator[list]:
-    """Powers of two: a number of shapes that grows with the logarithm of `most`, and nothing computed twice."""
-    start = 0
-    while start < len(windows):
-        count = 2 ** int(math.log2(min(most, len(windows) - start)))
-        yield windows[start : start + count]
-        start += count
+    """As many as may be, then one by one: two shapes to compile, and nothing computed twice."""
+    whole = len(windows) - len(windows) % most
+    yield from (windows[start : start + most] for start in range(0, whole, most))
+    yield from ([window] for window in windows[whole:])
 
 
 class _Line(NamedTuple):

@@ -25,7 +25,7 @@ from dpconv_jax.weights import model_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH = 40, 56
-HOLE = np.zeros((HEIGHT, WIDTH), bool)  # as all holes here, such that every window is 32 x 32
+HOLE = np.zeros((HEIGHT, WIDTH), bool)  # as all holes here, such that every window is 64 x 64
 HOLE[12:22, 20:34] = True
 
 

@@ -88,7 +88,7 @@ def test_a_model_with_a_largest_size_fills_larger_photos_by_windows(model):
     """A dilation of 8 reached the side of its map at 64 x 64: no window may be larger."""
     metadata = dataclasses.replace(model.metadata, dilations=(2, 4, 8, 2))
     limited = dataclasses.replace(model, metadata=metadata)
-    assert limited.sight.limit == 64 and model.sight.limit == 512
+    assert limited.sight.limit == 64 and model.sight.limit == 256
     image, valid = photo(height=130, width=90), mask(height=130, width=90)
     filled = limited(image, valid)
     assert (filled[valid] == image[valid]).all() and (filled != image)[~valid].any()

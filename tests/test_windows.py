@@ -88,7 +88,7 @@ def test_a_window_is_continued_by_reflection_and_what_is_beyond_is_not_inside():
     recorder = Recorder()
     filled(image, hole, recorder)
     ((seen, mask, inside),) = recorder.seen
-    assert seen.shape == (1, 64, 96, 3) and mask.shape == inside.shape == (1, 64, 96, 1)
+    assert seen.shape == (1, 64, 128, 3) and mask.shape == inside.shape == (1, 64, 128, 1)
     expected = np.pad(image, ((0, 3), (0, 2), (0, 0)), mode="reflect") / np.float32(255)
     np.testing.assert_array_equal(seen[0, :48, :72], expected)
     np.testing.assert_array_equal(mask[0, :48, :72, 0], ~np.pad(hole, ((0, 3), (0, 2)), mode="reflect"))
@@ -106,8 +106,7 @@ def test_few_shapes_serve_photos_of_all_sizes():
     windows.run(recorder, canvases)
     shapes = {images.shape for images, _, _ in recorder.seen}
     assert {shape[1] % windows.STEP for shape in shapes} == {0}
-    assert len(shapes) <= 20  # 9 sizes of windows, some in batches of several powers of two
-    assert all(batch & (batch - 1) == 0 for batch, *_ in shapes)
+    assert len({shape[1:] for shape in shapes}) <= 4 and len(shapes) <= 2 * 4
     assert all(np.prod(shape[:3]) <= windows.PIXELS for shape in shapes)
     assert sum(len(images) for images, _, _ in recorder.seen) == sum(
         len(level.windows) for canvas in canvases for level in canvas.levels
@@ -262,8 +261,8 @@ def test_no_seam_between_windows_that_disagree(faded: bool):
     assert ratio <= 1.1 if faded else ratio > 1.5
 
 
-def test_batches_are_powers_of_two_and_nothing_twice():
+def test_batches_are_full_or_of_one_and_nothing_twice():
     for count, most in itertools.product(range(1, 40), (1, 2, 3, 8)):
         batches = list(windows._batches(list(range(count)), most=most))
         assert [item for batch in batches for item in batch] == list(range(count))
-        assert all(len(batch) <= most and len(batch) & (len(batch) - 1) == 0 for batch in batches)
+        assert {len(batch) for batch in batches} <= {most, 1}
