@@ -554,7 +554,7 @@ FIGURES: dict[str, tuple[dict[str, Any], str]] = {
     "a mask that is none": ({"mask": "{place}/text.png"}, "a.png: mask {place}/text.png: not a JPEG"),
     "no photos": ({"photos": 0}, "--photos=0: at least 1"),
     "fewer": ({"photos": -1}, "--photos=-1: at least 1"),
-    "another format": ({"out": "{place}/fig5.pdf"}, "fig5.pdf: a figure is a .png"),
+    "another format": ({"out": "{place}/fig5.pdf"}, "fig5.pdf: a figure is a .png or a .jpg"),
     "no folder": ({"out": "{place}/none/fig5.png"}, "fig5.png cannot be written: No such file or directory"),
     "over a photo": ({"out": "{place}/photos/b.png"}, "photos/b.png would replace what was given"),
     "over a result": ({"out": "{place}/clean/b.png"}, "clean/b.png would replace what was given"),

@@ -18,6 +18,7 @@ from dpconv_jax.files import write_whole
 from dpconv_jax.writers import grid
 
 CELL = 256  # side of a picture in a figure
+FORMATS = {".png": "PNG", ".jpg": "JPEG"}
 
 
 def triptych(task: folder.Task, *, boxes: list[holes.Box], colour: str | None) -> list[np.ndarray]:
@@ -54,13 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
     add("--box", action="append", default=[], metavar="X0,Y0,X1,Y1")
     add("--mask_hole", choices=("white", "black"))
     add("--result", required=True, metavar="FILE|DIR", help="what dpconv_jax.inpaint wrote")
-    add("--out", required=True, type=pathlib.Path, metavar="FILE", help="*.png")
+    add("--out", required=True, type=pathlib.Path, metavar="FILE", help="*.png or *.jpg")
     add("--photos", type=int, default=8, metavar="N", help="the first so many; default %(default)s")
     given = parser.parse_args(arguments)
     if given.photos < 1:
         raise UsageError(f"--photos={given.photos}: at least 1")
-    if given.out.suffix != ".png":
-        raise UsageError(f"--out {given.out}: a figure is a .png")
+    kind = FORMATS.get(given.out.suffix)
+    if kind is None:
+        raise UsageError(f"--out {given.out}: a figure is a {' or a '.join(FORMATS)}")
     tasks, faults = folder.plan(given.image, given.mask, given.result)
     if faults:
         raise UsageError(faults[0])
@@ -70,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise UsageError(f"--out {given.out} would replace what was given; choose another place")
     rows = [triptych(task, boxes=boxes, colour=given.mask_hole) for task in tasks[: given.photos]]
     picture = io.BytesIO()
-    Image.fromarray(grid(rows)).save(picture, "PNG")
+    Image.fromarray(grid(rows)).save(picture, kind)
     try:
         write_whole(given.out, picture.getvalue())
     except OSError as error:
