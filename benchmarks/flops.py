@@ -24,7 +24,7 @@ MOVES = {
 class PlainDPConv(DPConv):
     """The `paper` graph with ordinary convolutions: what the mask path is measured against."""
 
-    def _paper(self, x: jax.Array, masks: Masks, dropout_key: jax.Array | None) -> jax.Array:
+    def _paper(self, x: jax.Array, masks: Masks, inside: jax.Array | None, dropout_key: jax.Array | None) -> jax.Array:
         up, same = True, False
         e0 = nnx.relu(self.e0.plain([x], [same]))
         e2 = _encoder_activation(self.e2.plain([_encoder_activation(self.e1.plain([e0], [same]))], [same]))

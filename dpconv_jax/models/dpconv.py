@@ -18,11 +18,11 @@ from dpconv_jax.layers.partial_conv import PartialConv, Source
 Masks = dict[str, jax.Array]
 
 
-def _encoder_activation(x: jax.Array, inside: jax.Array | None) -> jax.Array:
+def _encoder_activation(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
     return nnx.relu(instance_norm(x, inside))
 
 
-def _decoder_activation(x: jax.Array, inside: jax.Array | None) -> jax.Array:
+def _decoder_activation(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
     return nnx.leaky_relu(instance_norm(x, inside), 0.2)
 
 
