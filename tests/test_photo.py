@@ -360,7 +360,8 @@ def test_what_cannot_be_opened_says_why(name: str, reason: str, tmp_path: pathli
 @pytest.mark.parametrize("suffix", photo.SUFFIXES)
 def test_the_only_limit_is_the_callers(suffix: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     source = saved(tmp_path / f"in{suffix}", drawn("RGB"))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    # Twice the limit is too much for a WebP of Pillow 13 whoever opens it; 391 pixels lie between.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300 if suffix == ".webp" else 10)
     one = read(source)
     photo.write(one, tmp_path / f"out{suffix}", *holes((WIDTH, HEIGHT)))
     assert one.rgb.shape == read(tmp_path / f"out{suffix}").rgb.shape == (HEIGHT, WIDTH, 3)
