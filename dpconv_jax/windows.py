@@ -63,8 +63,9 @@ class Window(NamedTuple):
 
 
 class Canvas:
-    """An image whose holes are being filled, with its copies of half the side, a quarter and so on.
+    """An image whose holes are being filled, with its copies of half the side, a quarter and so on, until none is left.
 
+    At least one pixel must be valid.
     `wanted` says where a fill is needed: in the holes, and around them where it is to be blended in.
     """
 

@@ -76,7 +76,7 @@ def test_what_needs_no_window_gets_none():
     hole[10:14, 10:14] = hole[980:984, 980:984] = True
     canvas = Canvas(photo(1000, 1000), hole, hole, sight=SIGHT)
     assert len(canvas.levels[0].windows) == 2
-    assert not Canvas(photo(100, 100), hole[:9, :9], hole[:9, :9], sight=SIGHT).levels[0].windows
+    assert not Canvas(photo(9, 9), hole[:9, :9], hole[:9, :9], sight=SIGHT).levels[0].windows
 
 
 # ---- shape ----
