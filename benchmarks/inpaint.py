@@ -17,54 +17,45 @@ import time
 import numpy as np
 from PIL import Image
 
-from dpconv_jax import holes, masks, metrics, photo
+from dpconv_jax import folder, holes, masks, metrics, photo
 from dpconv_jax.baselines import classical
 
-MAX_PIXELS = 100_000_000
+OPTIONS = folder.Options(boxes=(), colour="white", dilate=0, feather=0)
 
 
-def draw_masks(photos: list[pathlib.Path], folder: pathlib.Path, to: pathlib.Path) -> None:
+def draw(example_id: str, size: tuple[int, int], *, bucket: int) -> np.ndarray:
+    """The hole of a photo of `size` (H, W), bool, of the bucket's ratio."""
+    common = {"seed": 0, "preset": "mixed", "region": None, "min_coverage": 0}
+    return masks.eval_mask(example_id=example_id, bucket=bucket, size=size, **common)[..., 0] == 0
+
+
+def draw_masks(photos: list[pathlib.Path], below: pathlib.Path, to: pathlib.Path) -> None:
     """Black and white PNGs, white in the hole, of the photos' sizes."""
     for index, path in enumerate(photos):
-        relative = path.relative_to(folder)
-        size = photo.read(path, max_pixels=MAX_PIXELS).rgb.shape[:2]
-        mask = masks.eval_mask(
-            seed=0,
-            example_id=relative.as_posix(),
-            bucket=index % len(masks.BUCKETS),
-            size=size,
-            preset="mixed",
-            region=None,
-            min_coverage=0,
-        )
+        relative = path.relative_to(below)
+        size = photo.read(path, max_pixels=folder.MAX_PIXELS).rgb.shape[:2]
         out = (to / relative).with_suffix(".png")
         out.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask[..., 0] == 0).save(out)
+        Image.fromarray(draw(relative.as_posix(), size, bucket=index % len(masks.BUCKETS))).save(out)
 
 
-def telea(photos: list[pathlib.Path], folder: pathlib.Path, mask_folder: pathlib.Path, to: pathlib.Path) -> None:
+def telea(tasks: list[folder.Task]) -> None:
     """The same files by OpenCV, one after another."""
-    for path in photos:
-        relative = path.relative_to(folder)
-        opened = photo.read(path, max_pixels=MAX_PIXELS)
-        size = opened.rgb.shape[:2]
-        mask = (mask_folder / relative).with_suffix(".png")
-        hole, _ = holes.read(mask, size=size, colour="white", max_pixels=MAX_PIXELS)
-        fill = classical.telea(opened.rgb / np.float32(255), ~hole[..., None])
-        (to / relative).parent.mkdir(parents=True, exist_ok=True)
-        photo.write(opened, to / relative, fill, hole.astype(np.float32))
+    for task in tasks:
+        opened = folder.open_photo(task, OPTIONS)
+        fill = classical.telea(opened.photo.rgb / np.float32(255), ~opened.hole[..., None])
+        task.out.parent.mkdir(parents=True, exist_ok=True)
+        photo.write(opened.photo, task.out, fill, holes.weight(opened.hole, 0))
 
 
-def hole_error(photos: list[pathlib.Path], folder: pathlib.Path, mask_folder: pathlib.Path, out: pathlib.Path) -> float:
+def hole_error(tasks: list[folder.Task]) -> float:
     """Hole l1 %, mean over photos, of what was written (JPEG photos are compressed once more)."""
     errors = []
-    for path in photos:
-        relative = path.relative_to(folder)
-        truth, filled = (photo.read(each, max_pixels=MAX_PIXELS).rgb for each in (path, out / relative))
-        mask = (mask_folder / relative).with_suffix(".png")
-        hole, _ = holes.read(mask, size=truth.shape[:2], colour="white", max_pixels=MAX_PIXELS)
-        arrays = (filled[None] / np.float32(255), truth[None] / np.float32(255), ~hole[None, ..., None])
-        errors.append(100 * float(metrics.hole_l1(*arrays)[0]))
+    for task in tasks:
+        opened = folder.open_photo(task, OPTIONS)
+        filled = photo.read(task.out, max_pixels=folder.MAX_PIXELS).rgb
+        arrays = (each[None] / np.float32(255) for each in (filled, opened.photo.rgb))
+        errors.append(100 * float(metrics.hole_l1(*arrays, ~opened.hole[None, ..., None])[0]))
     return float(np.mean(errors))
 
 
@@ -79,6 +70,10 @@ def main() -> None:
     photos = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in photo.SUFFIXES)
     mask_folder = options.workdir / "masks"
     draw_masks(photos, options.photos, mask_folder)
+    tasks = {
+        method: folder.plan(options.photos, mask_folder, str(options.workdir / method))[0]
+        for method in ("dpconv", "telea")
+    }
     print(f"{len(photos)} photos, {sum(np.prod(Image.open(path).size) for path in photos) / 1e6:.1f} megapixels")
 
     command = [sys.executable, "-m", "dpconv_jax.inpaint", f"--checkpoint={options.checkpoint}"]
@@ -92,12 +87,11 @@ def main() -> None:
         print(f"dpconv_jax.inpaint, run {run + 1}: {len(photos) / seconds:.2f} photos/s in all, peak {peak:.2f} GiB")
 
         start = time.perf_counter()
-        telea(photos, options.photos, mask_folder, options.workdir / "telea")
+        telea(tasks["telea"])
         seconds = time.perf_counter() - start
         print(f"Telea, run {run + 1}: {len(photos) / seconds:.2f} photos/s")
-    for method in ("dpconv", "telea"):
-        error = hole_error(photos, options.photos, mask_folder, options.workdir / method)
-        print(f"{method}: hole l1 {error:.2f} %")
+    for method, written in tasks.items():
+        print(f"{method}: hole l1 {hole_error(written):.2f} %")
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
+from inpaint import draw
 
 import dpconv_jax
-from dpconv_jax import masks, photo, windows
+from dpconv_jax import folder, masks, photo, windows
 from dpconv_jax.baselines import classical
 from dpconv_jax.model import Model
 
-MAX_PIXELS = 100_000_000
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -56,18 +56,9 @@ def main() -> None:
     paths = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in photo.SUFFIXES)
     errors = collections.defaultdict(list)
     for path in paths[:: options.every]:
-        image = photo.read(path, max_pixels=MAX_PIXELS).rgb
+        image = photo.read(path, max_pixels=folder.MAX_PIXELS).rgb
         for bucket in range(len(masks.BUCKETS)):
-            mask = masks.eval_mask(
-                seed=0,
-                example_id=path.relative_to(options.photos).as_posix(),
-                bucket=bucket,
-                size=image.shape[:2],
-                preset="mixed",
-                region=None,
-                min_coverage=0,
-            )
-            hole = mask[..., 0] == 0
+            hole = draw(path.relative_to(options.photos).as_posix(), image.shape[:2], bucket=bucket)
             for name, fill in fills.items():
                 errors[name, bucket].append(100 * np.abs(fill(image, hole) - image / 255)[hole].mean())
     print(f"{len(paths[:: options.every])} photos; hole l1 % in the buckets {masks.BUCKETS}")

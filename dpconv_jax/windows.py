@@ -21,6 +21,7 @@ Images are (H, W, 3), uint8 or float32 in [0, 1]; holes are bool (H, W).
 """
 
 import functools
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -109,8 +110,7 @@ class Level:
             lines = [_Line.over(np.any(target, axis=1 - axis), sight=sight) for axis in (0, 1)]
             self.windows = [
                 Window(rows, columns, (lines[0].length, lines[1].length), (down, across))
-                for rows, down in lines[0].spans()
-                for columns, across in lines[1].spans()
+                for (rows, down), (columns, across) in itertools.product(*(line.spans() for line in lines))
                 if np.any(target[rows, columns][np.ix_(down > 0, across > 0)])
             ]
 
@@ -139,7 +139,12 @@ class Level:
         """Completes the result by what this level cannot fill, and by the image."""
         rest = self._wanted & ~self._target
         if below is not None and rest.any():
-            self.result[rest] = _doubled(below.result, self.result.shape)[rest]
+            # Only around them, with a pixel more on each side to interpolate from: a photo may be large.
+            found = [np.flatnonzero(np.any(rest, axis=1 - axis)) for axis in (0, 1)]
+            half = tuple(slice(max(0, lines[0] // 2 - 1), lines[-1] // 2 + 2) for lines in found)
+            place = tuple(slice(2 * span.start, 2 * span.stop) for span in half)
+            rest = rest[place]
+            self.result[place][rest] = _doubled(below.result[half], rest.shape)[rest]
         if self._image.dtype != np.uint8:
             np.copyto(self.result, self._image, where=np.logical_not(self._wanted)[..., None])
 
