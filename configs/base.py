@@ -8,23 +8,26 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # one seed gives weights, batches, masks, dropout and noisy labels
 
-    config.model = ConfigDict()
+    config.model = ConfigDict()  # `name`, and what that generator is made with: each has its own fields
     config.model.name = "dpconv"
     config.model.variant = "paper"  # "paper" (Fig. 3) or "released" (the graph of the authors' published weights)
     config.model.width = 1.0  # multiplies every channel count; 1.0 is 3.5 M parameters
     config.model.dilations = (2, 4, 8, 2)  # of d1-d4; (1, 2, 3, 1) where the input is 64 pixels wide
     config.model.dropout = 0.0  # after u1-u3; the paper "tried" it and gives no rate
 
-    config.loss = ConfigDict()
+    config.loss = ConfigDict()  # `recipe`, and its fields; a weight of 0 switches a term off
+    config.loss.recipe = "kinli2020"  # the paper's; "liu2018" and "yu2019" are those of PConv and GConv
     config.loss.pixel = 10.0  # Eq. (5), all four weights
     config.loss.style = 120.0  # 0 switches VGG-16 off
-    config.loss.style_start = 0  # steps before the style term counts: without VGG-16 a step is several times faster
     config.loss.adversarial = 1e-3  # 0 switches the discriminator off
     config.loss.tv = 1e-4
-    config.loss.vgg_weights = ""  # .npz or .safetensors of VGG-16; needed where style is not 0
     config.loss.real_target = (0.7, 1.2)  # label smoothing of the discriminator, uniform per image
     config.loss.fake_target = (0.0, 0.3)
     config.loss.flip_target = 0.1  # probability of a flipped label
+
+    config.vgg = ConfigDict()  # of the loss terms made of VGG-16's features
+    config.vgg.weights = ""  # .npz or .safetensors of VGG-16; needed where the loss has such a term
+    config.vgg.start = 0  # steps before those terms count: without VGG-16 a step is several times faster
 
     config.optim = ConfigDict()
     config.optim.generator_lr = 2e-4
@@ -35,6 +38,8 @@ def get_config() -> ConfigDict:
     config.optim.warmup_steps = 0  # linear, before the schedule
     config.optim.clip_norm = 0.0  # global norm of the generator's gradient; 0 is off
     config.optim.ema = 0.0  # decay of the averaged generator used by evaluation; 0 is off
+    config.optim.finetune_steps = 0  # the last so many: the encoder's BatchNorm is frozen, and the generator's rate is
+    config.optim.finetune_lr = 5e-5  # this one (Liu et al. 2018)
 
     config.data = ConfigDict()
     config.data.name = "synthetic_garments"

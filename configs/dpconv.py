@@ -43,7 +43,7 @@ def demo() -> ConfigDict:
 def clothing_small() -> ConfigDict:
     config = base.get_config()
     config.model.width = 0.5
-    config.loss.style_start = 5600  # colours first: on two cores these steps take less time than the other 1,000
+    config.vgg.start = 5600  # colours first: on two cores these steps take less time than the other 1,000
     config.optim.generator_lr = 2e-3  # the run is short: at 2e-4 it is far from done when the time is over
     config.optim.warmup_steps = 100
     config.optim.schedule = "cosine"

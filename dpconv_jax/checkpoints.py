@@ -25,8 +25,8 @@ from etils import epath
 
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
+from dpconv_jax.trees import Tree, merged
 
-Tree = Any
 _MANIFEST = "manifest.json"
 _MARGIN = 2**20  # bytes of metadata, and for the metrics written between two checkpoints
 _log = logging.getLogger(__name__)
@@ -120,7 +120,8 @@ def restore_generator(
 ) -> tuple[dict[str, Any], dict[str, Any], int]:
     """The generator of a workdir: (parameters, config, step).
 
-    Parameters are nested dicts of numpy arrays with string keys, the averaged ones where training kept an average.
+    Parameters, with the statistics of BatchNorm, are nested dicts of numpy arrays with string keys, the averaged ones
+    where training kept an average.
     `step`: a number, None for the newest, "best" for the lowest validation metric (the newest where none was measured).
     A damaged checkpoint is passed over with a warning. Raises UsageError where no intact one is left, or where
     config.json is damaged.
@@ -163,10 +164,11 @@ def _read_generator(folder: pathlib.Path) -> dict[str, Any]:
     path = epath.Path(folder)
     reader = ocp.PyTreeCheckpointHandler()
     tree = reader.metadata(path).tree
-    name = "generator" if tree["ema"] is None else "ema"
-    wanted = {name: tree[name]}
+    names = ("generator", "generator_stats") if tree["ema"] is None else ("ema",)
+    wanted = {name: tree[name] for name in names}
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-    return reader.restore(path, args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True))[name]
+    found = reader.restore(path, args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True))
+    return merged(*(found[name] for name in names))
 
 
 def _numbered(folder: pathlib.Path) -> list[int]:

@@ -22,7 +22,6 @@ from dpconv_jax.door import Parser, run
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 from dpconv_jax.model import Model, load
-from dpconv_jax.models import GENERATORS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TOLERANCE = {".stablehlo": 1e-5, ".onnx": 1e-4}  # of a file against the live model: XLA again, and other kernels
@@ -48,7 +47,7 @@ def inpaint(model: Model, generator: Callable, image: jax.Array, mask: jax.Array
 
 def to_stablehlo(model: Model) -> bytes:
     """`inpaint` for every batch and size that the model takes, to be read by `jax.export.deserialize`."""
-    stride, limit = GENERATORS[model.metadata.model].stride, model.largest
+    stride, limit = model.stride, model.largest
     limits = [] if limit is None else [f"{side} <= {limit // stride}" for side in "hw"]
     batch, height, width = jax.export.symbolic_shape(f"b, {stride}*h, {stride}*w", constraints=limits)
     inputs = [jax.ShapeDtypeStruct((batch, height, width, channels), jnp.float32) for channels in (3, 1)]

@@ -1,11 +1,10 @@
-"""The training objective, Eq. (5)-(14), one function each, in the paper's order.
+"""The training objective, Eq. (5)-(14), one function each, in the paper's order; then those of the compared methods.
 
 Images are (B, H, W, 3) in [0, 1], masks (B, H, W, 1) with 1 = valid and 0 = hole. Every loss is summed per image as
 printed, then averaged over the batch; inputs of any float type are computed in float32 and the result is a float32
 scalar.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -13,21 +12,6 @@ import jax.numpy as jnp
 from jax import lax
 
 Array = jax.Array
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Weights:
-    """The four weights of Eq. (5). `style` presumes features of the scale of torchvision's VGG-16."""
-
-    pixel: float = 10.0
-    style: float = 120.0
-    adversarial: float = 1e-3
-    tv: float = 1e-4
-
-
-def total(*, pixel: Array, style: Array, adversarial: Array, tv: Array, weights: Weights) -> Array:
-    """Eq. (5): the weighted sum of the four unweighted scalar terms."""
-    return weights.pixel * pixel + weights.style * style + weights.adversarial * adversarial + weights.tv * tv
 
 
 def composite(*, output: Array, target: Array, mask: Array) -> Array:
@@ -143,6 +127,38 @@ def total_variation(*, composite: Array, mask: Array) -> Array:
     horizontal = jnp.abs(composite[:, :, 1:] - composite[:, :, :-1]) * region[:, :, 1:] * region[:, :, :-1]
     vertical = jnp.abs(composite[:, 1:] - composite[:, :-1]) * region[:, 1:] * region[:, :-1]
     return (jnp.sum(horizontal) + jnp.sum(vertical)) / composite.size
+
+
+def l1(*, output: Array, target: Array) -> Array:
+    """Mean absolute error over all pixels and channels (Yu et al. 2019)."""
+    output, target = _float32(output, target)
+    return jnp.mean(jnp.abs(output - target))
+
+
+def perceptual(
+    *, output_features: Sequence[Array], composite_features: Sequence[Array], target_features: Sequence[Array]
+) -> Array:
+    """l1 between features, mean over each map, sum over maps and over output and composite (Liu et al. 2018, Eq. 3).
+
+    No gradient reaches `target_features`.
+    """
+    loss = jnp.zeros((), jnp.float32)
+    for ours in (output_features, composite_features):
+        for our_map, their_map in zip(ours, target_features, strict=True):
+            loss += l1(output=our_map, target=lax.stop_gradient(their_map))
+    return loss
+
+
+def hinge_generator(*, fake_scores: Array) -> Array:
+    """-D(fake), mean over all scores (Yu et al. 2019, Eq. 4)."""
+    (fake_scores,) = _float32(fake_scores)
+    return -jnp.mean(fake_scores)
+
+
+def hinge_discriminator(*, real_scores: Array, fake_scores: Array) -> Array:
+    """max(0, 1 - D(real)) + max(0, 1 + D(fake)), each a mean over all scores (Yu et al. 2019, Eq. 3)."""
+    real_scores, fake_scores = _float32(real_scores, fake_scores)
+    return jnp.mean(jax.nn.relu(1 - real_scores)) + jnp.mean(jax.nn.relu(1 + fake_scores))
 
 
 def _float32(*arrays: Array) -> tuple[Array, ...]:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -19,7 +20,8 @@ MAX_SKIPPED = 20  # steps in a row without a finite gradient before training giv
 class Meter:
     """Reads the numbers of each step a little after it, logs their means, and ends a run that no longer learns."""
 
-    def __init__(self, config: ConfigDict, *, writer: Writer, reporter: Reporter):
+    def __init__(self, config: ConfigDict, *, terms: Sequence[str], writer: Writer, reporter: Reporter):
+        self._terms = terms
         self._every, self._steps = config.train.log_every, config.train.steps
         self._batch_size = config.train.batch_size
         self._writer, self._reporter = writer, reporter
@@ -85,9 +87,7 @@ class Meter:
         self._seconds += now - self._clock
         scalars = {f"train/{name}": value for name, value in (means | {"seconds": self._seconds}).items()}
         self._writer.write_scalars(step, scalars)
-        detail = ", ".join(
-            f"{name} {means.get(name, math.nan):.4g}" for name in ("pixel", "style", "adversarial", "tv")
-        )
+        detail = ", ".join(f"{name} {means.get(name, math.nan):.4g}" for name in self._terms)
         for name, count in (("steps skipped", means["skipped"]), ("bad images", self._bad)):
             detail += f", {count} {name}" if count else ""
         self._reporter.report(step, loss=means.get("total", math.nan), pace=pace, detail=detail)

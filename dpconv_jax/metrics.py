@@ -1,31 +1,41 @@
-"""How far an inpainted image is from the truth: l1, hole l1, PSNR, SSIM, and the bootstrap interval of a mean.
+"""How far an inpainted image is from the truth: l1, hole l1, PSNR, SSIM, the paper's PSNR, and bootstrap intervals.
 
 Every metric takes float images (B, H, W, 3) in [0, 1] and returns one float32 value an image, shape (B,).
 Masks are (B, H, W, 1) with 1 = valid and 0 = hole. All are pure jnp and may be jitted.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from dpconv_jax.models.vgg16 import IMAGENET_STD
+
 WINDOW = 11  # of SSIM, in pixels (Wang et al. 2004)
 SIGMA = 1.5
 C1 = 0.01**2  # (K1 L)^2 with L = 1
 C2 = 0.03**2
+PAPER_BATCH = 64  # images whose squared errors the paper's PSNR pools
 
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """What a column of the results means: name in files, heading, pixels it covers, which way is better."""
+    """What a column of the results means: name in files, heading, pixels it covers, which way is better.
+
+    raw: of the raw output, not of the composite. per_image: one value an image, whose mean is reported; else one value
+    of all images together.
+    """
 
     name: str
     label: str
     region: str
     higher_is_better: bool
     digits: int
+    raw: bool = False
+    per_image: bool = True
 
 
 METRICS = (
@@ -69,6 +79,23 @@ def psnr(image: ArrayLike, target: ArrayLike) -> jax.Array:
     """10 log10(1 / MSE) over all pixels and channels, in dB; +inf for identical images."""
     image, target = _pair(image, target)
     return -10.0 * jnp.log10(jnp.mean(jnp.square(image - target), axis=(1, 2, 3)))
+
+
+def normalised_error(output: ArrayLike, target: ArrayLike) -> jax.Array:
+    """Mean of ((output - target) / the ImageNet standard deviation of the channel)^2; the output is not clipped."""
+    output, target = _pair(output, target)
+    return jnp.mean(jnp.square((output - target) / jnp.array(IMAGENET_STD)), axis=(1, 2, 3))
+
+
+def psnr_paper_compat(errors: np.ndarray) -> float:
+    """The closest reading of the paper's PSNR: 10 log10(1 / error) in dB, of `normalised_error` values (N,) > 0.
+
+    Errors are pooled over batches of 64 consecutive images, then the batches averaged; the last may be short and counts
+    as much as a full one. It depends on the order of the images.
+    """
+    starts = np.arange(0, len(errors), PAPER_BATCH)
+    sizes = np.minimum(PAPER_BATCH, len(errors) - starts)
+    return float(np.mean(-10.0 * np.log10(np.add.reduceat(errors, starts) / sizes)))
 
 
 def _blur(images: jax.Array) -> jax.Array:
@@ -119,8 +146,10 @@ def per_image(image: ArrayLike, target: ArrayLike, mask: ArrayLike) -> dict[str,
     }
 
 
-def bootstrap_interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[float, float]:
-    """Percentile bootstrap 95 % interval of the mean of `values` (N,): (low, high).
+def bootstrap_interval(
+    values: np.ndarray, *, resamples: int, seed: int, statistic: Callable[[np.ndarray], float] = np.mean
+) -> tuple[float, float]:
+    """Percentile bootstrap 95 % interval of a statistic of `values` (N,), of their mean by default: (low, high).
 
     NaN, NaN for fewer than two values. One seed resamples the same images for every method with the same N.
     """
@@ -128,6 +157,6 @@ def bootstrap_interval(values: np.ndarray, *, resamples: int, seed: int) -> tupl
     if len(values) < 2 or resamples < 1:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [0.025, 0.975])
+    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(resamples)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return float(low), float(high)

@@ -17,8 +17,8 @@ from PIL import Image
 from dpconv_jax import windows
 from dpconv_jax.checkpoints import restore_generator
 from dpconv_jax.errors import UsageError
-from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.convention import Convention
+from dpconv_jax.models.generator import Generator
 from dpconv_jax.weights import model_file
 
 WINDOW = 256  # longest side, where the training had no longer one: attention over larger windows takes most of the time
@@ -32,10 +32,19 @@ class Model:
     params: model_file.Params
     metadata: model_file.Metadata
 
+    @functools.cached_property
+    def _module(self) -> Generator:
+        return nnx.merge(self.graph, self.params)
+
     @property
     def convention(self) -> Convention:
         """How the caller of `generator` prepares `x`: `model.convention.prepare(image, mask)`."""
-        return self.metadata.convention
+        return self._module.convention
+
+    @property
+    def stride(self) -> int:
+        """Both sides of what `generator` takes are its multiples."""
+        return self._module.stride
 
     @property
     def largest(self) -> int | None:
@@ -44,16 +53,13 @@ class Model:
         It is that of the training, where a dilation reached the side of its map: larger maps would use taps that never
         trained.
         """
-        size, stride = self.metadata.size, GENERATORS[self.metadata.model].stride
-        return size if max(self.metadata.dilations) >= size // stride else None
+        return self._module.largest
 
     @property
     def sight(self) -> windows.Sight:
         """What the generator takes at once of a larger image."""
         size = self.metadata.size
-        return windows.Sight(
-            size=size, limit=self.largest or max(WINDOW, size), stride=GENERATORS[self.metadata.model].stride
-        )
+        return windows.Sight(size=size, limit=self.largest or max(WINDOW, size), stride=self.stride)
 
     def __call__(self, image: Any, mask: Any) -> Any:
         """Fills the holes of one image or of several; every other pixel is returned as it was.
@@ -110,10 +116,10 @@ class Model:
         """The raw network, without dropout, compiled once for every shape.
 
         Args:
-          x: (B, H, W, 3) float, normalised and filled in the holes as `convention` says; H and W multiples of 8.
+          x: (B, H, W, 3) float, normalised and filled in the holes as `convention` says; H and W multiples of `stride`.
           mask: (B, H, W, 1), 1 = valid, 0 = hole.
           inside: (B, H, W, 1), 1 = image, 0 = beyond it, for smaller images in the upper left corner, their sides
-            multiples of 8 as well; None is all image. What lies beyond counts for nothing.
+            multiples of `stride` as well; None is all image. What lies beyond counts for nothing.
 
         Returns:
           The raw output (B, H, W, 3) float32, and the mask of every layer by name, (B, h, w, 1) float32.
@@ -123,19 +129,17 @@ class Model:
             a dilation reached the side of its map: some taps then act that were never trained.
         """
         x, mask = jnp.asarray(x), jnp.asarray(mask, jnp.float32)
-        stride = GENERATORS[self.metadata.model].stride
         if x.ndim != 4 or x.shape[3] != 3 or mask.shape != (*x.shape[:3], 1):
             raise UsageError(f"x {x.shape} and mask {mask.shape} must be (B, H, W, 3) and (B, H, W, 1)")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise UsageError(f"x is {x.dtype}; it must be float, prepared as the model's convention says")
         height, width = x.shape[1:3]
-        if height % stride or width % stride:
-            raise UsageError(f"the image is {height} x {width}; both sides must be multiples of {stride}")
+        if height % self.stride or width % self.stride:
+            raise UsageError(f"the image is {height} x {width}; both sides must be multiples of {self.stride}")
         size = self.largest
         if size is not None and max(height, width) > size:
-            dilation = max(self.metadata.dilations)
             raise UsageError(
-                f"the image is {height} x {width}, but dilation {dilation} could not train at {size} x {size}: "
+                f"the image is {height} x {width}, but a dilation could not train at {size} x {size}: "
                 f"this model takes at most {size} x {size}"
             )
         return _apply(self.graph, self.params, x, mask, inside)
@@ -150,14 +154,14 @@ def load(path: str | os.PathLike[str]) -> Model:
     if path.is_dir():
         params, config, step = restore_generator(path, step="best")
         metadata = model_file.Metadata.of_training(config, step, workdir=path)
-        graph, shapes = model_file.build(metadata)
-        params = model_file.matched(params, shapes, source=path)
+        generator = model_file.build(metadata)
+        params = model_file.matched(params, model_file.shapes(generator), source=path)
     elif path.exists():
         params, metadata = model_file.read(path)
-        graph, _ = model_file.build(metadata)
+        generator = model_file.build(metadata)
     else:
         raise UsageError(f"{path}: no such workdir or weight file")
-    return Model(graph=graph, params=jax.tree.map(jnp.asarray, params), metadata=metadata)
+    return Model(graph=nnx.graphdef(generator), params=jax.tree.map(jnp.asarray, params), metadata=metadata)
 
 
 def keep_compiled() -> None:

@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,7 @@ from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import METRICS, Metric
 from dpconv_jax.writers import read_scalars
 
-TERMS = {  # of Eq. (5), and their colours
-    "pixel": "#2a78d6",
-    "style": "#d9730d",
-    "adversarial": "#8a5cc2",
-    "tv": "#1a9e77",
-}
+TERM_COLOURS = ("#2a78d6", "#d9730d", "#8a5cc2", "#1a9e77", "#b8435a")
 NETWORK_COLOUR = "#2a78d6"
 OTHER_COLOURS = ("#b3b8bf", "#e0a458", "#6f9c8b", "#a98bb8")
 NAMES = {"mean": "mean colour", "telea": "Telea", "ns": "Navier-Stokes"}
@@ -41,6 +36,7 @@ def write(
     workdir: str | os.PathLike[str],
     *,
     config: ConfigDict,
+    terms: Mapping[str, float],
     rows: Sequence[Row],
     examples: Sequence[Example],
     manifest: str,
@@ -53,7 +49,7 @@ def write(
 ) -> Path:
     """Writes `workdir`/report.md and report.png, each whole or not at all, and returns the path of the former.
 
-    `rows`, `examples` and `manifest` are those of `evaluate.evaluate`, where the network is the first method; `step` is
+    `terms` are the weights of the training's loss by name; `rows`, `examples` and `manifest` are those of `evaluate.evaluate`, where the network is the first method; `step` is
     the evaluated checkpoint's, `images_seen` and `seconds` are of the training behind it; `notes` join "What was run".
     Learning curves come from `workdir`/metrics.jsonl and are left out where it is absent.
     """
@@ -61,14 +57,13 @@ def write(
     curves = read_curves(workdir / "metrics.jsonl")
     title = f"{config.model.name} on {config.data.name}, {config.data.size} x {config.data.size}"
     picture = io.BytesIO()
-    FigureCanvasAgg(draw(curves, rows, examples, title=title, step=step)).print_png(picture)
+    FigureCanvasAgg(draw(curves, rows, examples, terms=[*terms], title=title, step=step)).print_png(picture)
     write_whole(workdir / "report.png", picture.getvalue())
     facts = {
         "command": f"`{command}`",
         "data": f"{config.data.name}, {config.data.size} x {config.data.size}",
-        "model": f"{config.model.name}, variant {config.model.variant}, width {config.model.width:g}, "
-        f"dilations {tuple(config.model.dilations)}",
-        "loss": _loss(config),
+        "model": ", ".join(value if name == "name" else f"{name} {value}" for name, value in config.model.items()),
+        "loss": _loss(terms, vgg_start=config.vgg.start),
         "masks": f"preset {config.mask.preset}, seed {config.seed}",
         "checkpoint": f"step {step:,} of {config.train.steps:,}, batch size {config.train.batch_size}",
         "images seen": f"{images_seen:,}",
@@ -115,16 +110,15 @@ def read_curves(path: Path) -> Curves:
 # --- report.md -------------------------------------------------------------------------------------------------------
 
 
-def _loss(config: ConfigDict) -> str:
-    weights = {name: getattr(config.loss, name) for name in TERMS}
-    text = " + ".join(f"{weight:g} {name}" for name, weight in weights.items() if weight)
-    if config.loss.style and config.loss.style_start:
-        text += f"; style from step {config.loss.style_start + 1} on"
-    off = [name for name, weight in weights.items() if not weight]
+def _loss(terms: Mapping[str, float], *, vgg_start: int) -> str:
+    text = " + ".join(f"{weight:g} {name}" for name, weight in terms.items() if weight)
+    if terms.get("style") and vgg_start:
+        text += f"; style from step {vgg_start + 1} on"
+    off = [name for name, weight in terms.items() if not weight]
     if off:
         text += "; **off: " + ", ".join(f"the {name} term" for name in off) + "**"
     if "style" in off:
-        text += " (so no VGG-16 was used, and the result is not the paper's full loss, Eq. 5)"
+        text += " (so no VGG-16 was used, and the result is not the full loss of the paper)"
     return text
 
 
@@ -247,7 +241,9 @@ WIDTH, CELL_GAP, LEFT, RIGHT = 15.0, 0.06, 0.95, 0.25  # inches
 CURVES, BARS, GAP, HEAD, TOP, BOTTOM = 2.9, 2.3, 0.85, 0.3, 0.95, 0.25
 
 
-def draw(curves: Curves, rows: Sequence[Row], examples: Sequence[Example], *, title: str, step: int) -> Figure:
+def draw(
+    curves: Curves, rows: Sequence[Row], examples: Sequence[Example], *, terms: Sequence[str], title: str, step: int
+) -> Figure:
     """Curves on top, then one panel a metric, then the examples, one line each."""
     methods = _methods(rows)
     network, others = methods[0], methods[1:]
@@ -266,7 +262,7 @@ def draw(curves: Curves, rows: Sequence[Row], examples: Sequence[Example], *, ti
 
     inner = WIDTH - LEFT - RIGHT
     half = (inner - 0.95) / 2
-    _loss_curves(axes(LEFT, TOP, half, CURVES), curves)
+    _loss_curves(axes(LEFT, TOP, half, CURVES), curves, terms)
     _validation_curve(axes(LEFT + half + 0.95, TOP, half, CURVES), curves, step=step)
 
     top = TOP + CURVES + GAP
@@ -322,10 +318,10 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     return (total[high] - total[low]) / (high - low)
 
 
-def _loss_curves(ax: Axes, curves: Curves) -> None:
-    _dress(ax, "Weighted loss terms (Eq. 5), training", xlabel="step")
+def _loss_curves(ax: Axes, curves: Curves, terms: Sequence[str]) -> None:
+    _dress(ax, "Weighted terms of the loss, training", xlabel="step")
     drawn = False
-    for term, colour in TERMS.items():
+    for term, colour in zip(terms, TERM_COLOURS, strict=False):
         steps, values = curves.get(f"train/{term}", (np.array([]), np.array([])))
         positive = np.isfinite(values) & (
             values > 0

@@ -27,10 +27,10 @@ from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import evaluate, validation_l1
 from dpconv_jax.inpainter import Inpainter
 from dpconv_jax.meter import Meter
-from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.progress import Reporter
 from dpconv_jax.signals import INTERRUPTED, Stop
+from dpconv_jax.trees import Tree
 from dpconv_jax.weights import vgg16
 from dpconv_jax.workdir import FREE, compare, remember
 from dpconv_jax.writers import Writer, grid, read_scalars
@@ -39,12 +39,11 @@ SAMPLES = 2  # validation images a bucket in each picture of `samples/`
 NAMES = {  # field -> what it may be called
     "train.dtype": steps.DTYPES,
     "optim.schedule": steps.SCHEDULES,
-    "model.name": GENERATORS,
     "data.crop": pipeline.CROPS,
     "mask.preset": masks.PRESETS,
 }
 LEAST = {  # field -> its least value
-    **dict.fromkeys(("seed", "loss.style_start", "eval.examples"), 0),
+    **dict.fromkeys(("seed", "vgg.start", "optim.finetune_steps", "eval.examples"), 0),
     **dict.fromkeys(("data.max_pixels", "data.threads", "eval.batch_size", "eval.bootstrap"), 1),
     **{f"train.{name}": 1 for name in ("steps", "log_every", "image_every", "eval_every", "checkpoint_every", "keep")},
 }
@@ -72,7 +71,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, c
         state = checkpoints.restore_newest(state)
         describe(config, state, source, mesh)
 
-        inpaint = Inpainter(gan, mesh, batch_size=config.eval.batch_size)
+        inpaint = Inpainter(gan.generator, mesh, batch_size=config.eval.batch_size)
         train(
             config,
             gan,
@@ -97,8 +96,8 @@ def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, comman
         raise UsageError(f"{workdir} holds no training run to evaluate; train first, with --mode=train_and_evaluate")
     compare(config, workdir, free=FREE | {"eval.examples"})
     validation = open_validation(config, open_mask_files(config))
-    inpaint = Inpainter(steps.build(config, steps_per_epoch=1), mesh, batch_size=config.eval.batch_size)
-    vgg = load_vgg(config) if config.loss.vgg_weights else None  # the report describes it; evaluation needs none
+    inpaint = Inpainter(nnx.graphdef(steps.build_generator(config)), mesh, batch_size=config.eval.batch_size)
+    vgg = load_vgg(config) if config.vgg.weights else None  # the report describes it; evaluation needs none
     evaluate_best(config, workdir, validation=validation, inpaint=inpaint, vgg=vgg, command=command)
 
 
@@ -114,7 +113,8 @@ def check(config: ConfigDict) -> Mesh:
     for name, known in NAMES.items():
         if config[name] not in known:
             raise UsageError(f"{name} is {config[name]!r}; known: {', '.join(known)}")
-    stride = GENERATORS[config.model.name].stride
+    generator, _ = steps.build_generator(config), steps.build_recipe(config)
+    stride = generator.stride
     smallest = stride * math.ceil(metrics.WINDOW / stride)
     if size < smallest or size % stride:
         why = f"at least {smallest}, because SSIM compares windows of {metrics.WINDOW} pixels"
@@ -125,6 +125,11 @@ def check(config: ConfigDict) -> Mesh:
     for name in ("optim.generator_lr", "optim.discriminator_lr"):
         if not 0 < config[name] < math.inf:
             raise UsageError(f"{name} is {config[name]}; it must be above 0")
+    if config.optim.finetune_steps:
+        try:
+            generator.freeze_encoder()
+        except ValueError as error:
+            raise UsageError(f"optim.finetune_steps is {config.optim.finetune_steps}, but {error}") from error
     if not 0 <= config.optim.ema < 1:
         raise UsageError(f"optim.ema is {config.optim.ema}; it must lie in [0, 1)")
     if not 0 <= coverage <= 1:
@@ -134,12 +139,12 @@ def check(config: ConfigDict) -> Mesh:
 
 
 def load_vgg(config: ConfigDict) -> VGG16 | None:
-    """The feature network of the style term, None where that is off; UsageError without its file."""
-    if not config.loss.style:
+    """The feature network of the loss, None where no term needs it; UsageError without its file."""
+    if not steps.build_recipe(config).needs_vgg:
         return None
-    if not config.loss.vgg_weights:
-        raise UsageError("loss.vgg_weights is empty; where loss.style is not 0 it must name a file of VGG-16 weights")
-    return vgg16.load(config.loss.vgg_weights)
+    if not config.vgg.weights:
+        raise UsageError("vgg.weights is empty; where loss.style is not 0 it must name a file of VGG-16 weights")
+    return vgg16.load(config.vgg.weights)
 
 
 def open_source(config: ConfigDict, split: str) -> pipeline.Source:
@@ -196,7 +201,7 @@ def open_validation(config: ConfigDict, mask_files: masks.MaskFiles | None) -> V
 
 def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:
     """Which feature network stands behind the style term, for the report."""
-    path = pathlib.Path(config.loss.vgg_weights)
+    path = pathlib.Path(config.vgg.weights)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return (
         f"VGG-16 of the style term: `{path.name}`, sha256 `{digest[:16]}`, {vgg.convention} preprocessing; its "
@@ -207,11 +212,12 @@ def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:
 def describe(config: ConfigDict, state: steps.GanState, source: pipeline.Source, mesh: Mesh) -> None:
     """Two lines for the person who started the run."""
     counts = [int(parameter_overview.count_parameters(tree)) for tree in (state.generator, state.discriminator)]
+    name = " ".join(str(config.model[field]) for field in ("name", "variant") if field in config.model)
     print(
-        f"{config.model.name} {config.model.variant}: {counts[0]:,} parameters, discriminator {counts[1]:,}; "
+        f"{name}: {counts[0]:,} parameters, discriminator {counts[1]:,}; "
         f"{len(source):,} images at {config.data.size} x {config.data.size}; {mesh.size} x {jax.default_backend()}"
     )
-    off = [name for name in ("pixel", "style", "adversarial", "tv") if not config.loss[name]]
+    off = [name for name, weight in steps.build_recipe(config).weights.items() if not weight]
     where = f"going on from step {int(state.step)}" if int(state.step) else "starting"
     print(f"{where}, to step {config.train.steps}{'; loss terms off: ' + ', '.join(off) if off else ''}", flush=True)
 
@@ -241,7 +247,7 @@ def train(
     batches.set_state({"next_index": start})
 
     with Reporter(start=start, steps=cadence.steps, batch_size=cadence.batch_size) as reporter, stop.deferred():
-        meter = Meter(config, writer=writer, reporter=reporter)
+        meter = Meter(config, terms=[*gan.recipe.weights], writer=writer, reporter=reporter)
 
         def due(every: int, step: int) -> bool:
             return step % every == 0 or step == cadence.steps
@@ -275,7 +281,8 @@ def train(
                 batch = next(batches)
                 bad = int(batch["bad"].sum())
                 arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
-                state, numbers = step_on_mesh(state, arrays, vgg if step > config.loss.style_start else None)
+                frozen = step > cadence.steps - config.optim.finetune_steps
+                state, numbers = step_on_mesh(state, arrays, vgg if step > config.vgg.start else None, frozen)
                 meter.add(step, numbers, bad=bad)
                 reporter.advance(step)
                 settle(step)
@@ -293,18 +300,19 @@ def train(
 
 def compile_step(
     gan: steps.Gan, config: ConfigDict, mesh: Mesh
-) -> Callable[[steps.GanState, steps.Batch, VGG16 | None], tuple[steps.GanState, steps.Metrics]]:
+) -> Callable[[steps.GanState, steps.Batch, VGG16 | None, bool], tuple[steps.GanState, steps.Metrics]]:
     """The training step over the mesh; it consumes the state it is given."""
     whole, parts = sharding.replicated(mesh), sharding.split(mesh)
     return jax.jit(
         functools.partial(steps.train_step, gan, config),
         in_shardings=(whole, parts, whole),
         out_shardings=(whole, whole),
+        static_argnums=3,
         donate_argnums=0,
     )
 
 
-def measure(inpaint: Inpainter, params: steps.Tree, validation: Validation, stop: Stop) -> float | None:
+def measure(inpaint: Inpainter, params: Tree, validation: Validation, stop: Stop) -> float | None:
     """l1 % on the validation split; None where the run was asked to stop meanwhile."""
 
     def until_stopped(bucket: int) -> Iterator[dict[str, Any]]:
@@ -329,7 +337,7 @@ def fixed_samples(validation: Validation) -> dict[str, np.ndarray]:
     return {name: np.concatenate([first[name][:SAMPLES] for first in firsts]) for name in ("image", "mask")}
 
 
-def draw_samples(samples: dict[str, np.ndarray], inpaint: Inpainter, params: steps.Tree) -> np.ndarray:
+def draw_samples(samples: dict[str, np.ndarray], inpaint: Inpainter, params: Tree) -> np.ndarray:
     """masked | mask | raw | composite | truth, one row an image; uint8."""
     image, mask = samples["image"], samples["mask"]
     raw = inpaint(params, image * mask, mask)
@@ -364,6 +372,7 @@ def evaluate_best(
     path = report.write(
         workdir,
         config=config,
+        terms=steps.build_recipe(config).weights,
         rows=evaluation.rows,
         examples=evaluation.examples,
         manifest=evaluation.manifest,

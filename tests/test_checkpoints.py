@@ -20,14 +20,16 @@ from dpconv_jax.steps import GanState
 def state(step: int, *, ema: bool = True) -> GanState:
     """Every leaf tells its step; keys are strings and, as in lists of layers, integers."""
     weights = {"e0": {"kernel": jnp.full((3, 3, 2, 4), step, jnp.float32)}}
+    stats = {"norms": {0: {"mean": jnp.full(2, step / 8)}}}
     return GanState(
         step=jnp.int32(step),
         generator=weights,
+        generator_stats=stats,
         discriminator={"convs": {0: {"kernel": jnp.full(5, step, jnp.float32)}, 1: {"kernel": jnp.ones(2)}}},
-        batch_stats={"norms": {0: {"mean": jnp.full(3, step / 2)}}},
+        discriminator_stats={"norms": {0: {"mean": jnp.full(3, step / 2)}}},
         generator_optimizer=({"mu": jnp.full(4, step / 4)},),
         discriminator_optimizer=(),
-        ema=jax.tree.map(lambda leaf: leaf + 0.5, weights) if ema else None,
+        ema=jax.tree.map(lambda leaf: leaf + 0.5, weights | stats) if ema else None,
     )
 
 

@@ -10,6 +10,12 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 FILE = pathlib.Path(__file__).resolve().parents[1] / "configs" / "dpconv.py"
+COMPARED = {  # file, recipe of its own -> fields of the model; sections beside it that differ from DPConv's
+    ("pconv", ""): ({"name": "pconv", "variant": "benchmark", "width": 1.0}, set()),
+    ("pconv", "liu2018"): ({"name": "pconv", "variant": "liu2018", "width": 1.0}, {"loss", "optim"}),
+    ("gconv", ""): ({"name": "gconv", "width": 1.0, "dilations": (2, 4, 8, 16)}, set()),
+    ("gconv", "yu2019"): ({"name": "gconv", "width": 1.0, "dilations": (2, 4, 8, 16)}, {"loss", "optim"}),
+}
 VARIANTS = ("", "clothing_small", "image_folder", "fashiongen", "fashionai", "deepfashion", "deepfashion2")
 PAPER = VARIANTS[3:]
 
@@ -59,9 +65,27 @@ def test_the_papers_recipe(variant: str):
     assert config.data.flip
 
 
-def test_the_demo_needs_no_file():
-    config = load(FILE).get_config()
-    assert config.loss.style == 0 and not config.loss.vgg_weights and not config.mask.dir and not config.data.dir
+@pytest.mark.parametrize(("file", "own"), COMPARED)
+def test_compared_methods_differ_in_what_their_papers_say(file: str, own: str):
+    model, differing = COMPARED[file, own]
+    ours = load(FILE).get_config("fashiongen")
+    theirs = load(FILE.with_name(f"{file}.py")).get_config("-".join(filter(None, [own, "fashiongen"])))
+    assert theirs.model.to_dict() == model
+    assert {name for name in ours if ours[name] != theirs[name]} == {"model", *differing}
+    if own == "liu2018":
+        weights = {"valid": 1.0, "hole": 6.0, "perceptual": 0.05, "style": 120.0, "tv": 0.1}
+        assert theirs.loss.to_dict() == {"recipe": "liu2018", **weights}
+        optim = (theirs.optim.generator_lr, theirs.optim.finetune_lr, theirs.optim.finetune_steps)
+        assert optim == (2e-4, 5e-5, 12_000)
+    if own == "yu2019":
+        assert (theirs.optim.generator_lr, theirs.optim.discriminator_lr) == (1e-4, 1e-4)
+        assert (theirs.optim.b1, theirs.optim.b2) == (0.5, 0.999)
+
+
+@pytest.mark.parametrize("file", ["dpconv", "pconv", "gconv"])
+def test_the_demo_needs_no_file(file: str):
+    config = load(FILE.with_name(f"{file}.py")).get_config()
+    assert config.loss.style == 0 and not config.vgg.weights and not config.mask.dir and not config.data.dir
 
 
 def test_two_loads_share_nothing():

@@ -165,7 +165,7 @@ CONFIG = ConfigDict(
     {
         "seed": 3,
         "model": {"name": "dpconv", "variant": "paper", "width": 0.5, "dilations": (1, 2, 3, 1)},
-        "loss": {"pixel": 10.0, "style": 0.0, "style_start": 100, "adversarial": 1e-3, "tv": 1e-4},
+        "vgg": {"start": 100},
         "data": {"name": "drawn", "size": SIDE},
         "mask": {"preset": "mixed"},
         "train": {"steps": 400, "batch_size": 4},
@@ -174,10 +174,11 @@ CONFIG = ConfigDict(
 )
 
 
-def write_report(workdir, result, *, config=CONFIG):
+def write_report(workdir, result, *, style=0.0):
     return report.write(
         workdir,
-        config=config,
+        config=CONFIG,
+        terms={"pixel": 10.0, "style": style, "adversarial": 1e-3, "tv": 1e-4},
         rows=result.rows,
         examples=result.examples[::2],
         manifest=result.manifest,
@@ -218,9 +219,7 @@ def test_report_states_the_run_the_numbers_and_what_they_mean(tmp_path):
 
 def test_report_without_a_log_or_baselines_and_with_a_broken_network(tmp_path):
     result = run(tmp_path, dpconv=lambda images, masks: np.full_like(images, np.nan))
-    with CONFIG.copy_and_resolve_references().unlocked() as config:
-        config.loss.style = 120.0
-    text = write_report(tmp_path, result, config=config).read_text()
+    text = write_report(tmp_path, result, style=120.0).read_text()
     assert "| dpconv | nan | nan |" in text and "120 style" in text and "style from step 101 on" in text
     assert "off:" not in text and "## Learning" not in text
     assert (tmp_path / "report.png").stat().st_size > 10_000

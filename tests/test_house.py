@@ -28,7 +28,7 @@ FLOW = {
     "main": {"train", "evaluate", "door"},
     "train": {
         *("evaluate", "report", "inpainter", "meter", "workdir", "signals"),
-        *("checkpoints", "writers", "progress", "sharding", "steps"),
+        *("checkpoints", "writers", "progress", "sharding", "steps", "trees"),
         *("data", "models", "losses", "weights", "baselines", "masks", "metrics"),
     },
     "study": {"folder", "holes", "photo", "writers", "data", "door", "files"},
@@ -37,7 +37,7 @@ FLOW = {
     "export": {"model", "models", "door", "files"},
     "folder": {"model", "windows", "holes", "photo", "progress", "data", "files"},
     "report": {"evaluate", "writers", "metrics", "masks", "files"},
-    "inpainter": {"evaluate", "steps", "sharding"},
+    "inpainter": {"evaluate", "steps", "sharding", "trees"},
     "evaluate": {"steps", "metrics", "baselines", "masks", "data", "files"},
     "model": {"windows", "weights", "checkpoints", "models"},
     "windows": set(),
@@ -45,22 +45,26 @@ FLOW = {
     "photo": {"data", "files"},
     "weights": {"checkpoints", "models", "door", "files"},
     "meter": {"steps", "writers", "progress"},
-    "steps": {"models", "losses", "layers"},
+    "steps": {"recipes", "models", "trees"},
+    "recipes": {"losses", "models"},
     "workdir": {"files"},
     "signals": set(),
-    "checkpoints": {"files"},
+    "checkpoints": {"files", "trees"},
     "writers": {"files"},
     "progress": set(),
     "sharding": set(),
     "data": {"masks"},
     "masks": {"files"},
-    "metrics": set(),
+    "panel": {"metrics", "distributions", "models"},
+    "metrics": {"models"},
+    "distributions": set(),
     "baselines": set(),
     "losses": set(),
     "models": {"layers"},
     "layers": set(),
     "door": set(),
     "files": set(),
+    "trees": set(),
     "errors": set(),
 }
 NO_FILES = ("absl", "clu", "grain", "io", "json", "ml_collections", "os", "pathlib", "PIL", "tensorflow_datasets")
@@ -180,7 +184,7 @@ def test_no_path_of_one_machine():
 def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["baselines"], *extras["demo"]]
+    declared = [*project["dependencies"], *extras["baselines"], *extras["demo"], *extras["bench"]]
     distributions = {re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in declared}
     owners = importlib.metadata.packages_distributions()
     for path in MODULES:

@@ -192,11 +192,19 @@ def test_total_variation_of_no_hole_is_zero():
     assert losses.total_variation(composite=composite, mask=np.ones((1, 8, 8, 1))) == 0
 
 
-def test_total_weighs_the_terms_of_eq_5():
-    terms = {"pixel": 0.3, "style": 0.02, "adversarial": 5.0, "tv": 7.0}
-    assert losses.total(**terms, weights=losses.Weights()) == pytest.approx(3 + 2.4 + 5e-3 + 7e-4)
-    no_style = losses.Weights(pixel=1, style=0, adversarial=2, tv=3)
-    assert losses.total(**terms, weights=no_style) == pytest.approx(0.3 + 10 + 21)
+def test_hinge_losses_and_l1():
+    real, fake = np.array([[2.0, 0.5], [-1.0, 1.0]]), np.array([[-2.0, 0.5], [1.0, -0.5]])
+    assert losses.hinge_discriminator(real_scores=real, fake_scores=fake) == pytest.approx((2.5 + 4.0) / 4)
+    assert losses.hinge_generator(fake_scores=fake) == pytest.approx(0.25)
+    assert losses.l1(output=real, target=fake) == pytest.approx((4 + 0 + 2 + 1.5) / 4)
+
+
+def test_perceptual_is_a_mean_for_each_map_of_both_images():
+    one, two = np.ones((2, 4, 4, 3)), np.full((2, 2, 2, 5), 2.0)
+    pair = {"output_features": [2 * one, two], "composite_features": [one, 1.5 * two]}
+    assert losses.perceptual(**pair, target_features=[one, two]) == pytest.approx(1 + 1)
+    gradient = jax.grad(lambda target: losses.perceptual(**pair, target_features=[target, two]))(jnp.zeros_like(one))
+    assert not gradient.any()
 
 
 def test_bfloat16_images_give_float32_losses(example):

@@ -74,6 +74,19 @@ def test_composite_takes_clipped_output_in_holes_and_truth_elsewhere():
     np.testing.assert_array_equal(composite[0, :, :, 0], [[0.5, 1.0], [0.5, 0.25]])
 
 
+def test_the_papers_psnr_pools_64_images_of_normalised_pixels():
+    rng = np.random.default_rng(4)
+    target = rng.random((70, 12, 12, 3), np.float32)
+    output = target + rng.normal(0, 0.1, target.shape).astype(np.float32)  # not clipped
+    output[5] = output[6] = 2.5
+    errors = np.asarray(metrics.normalised_error(output, target))
+    wide = ((output.astype(np.float64) - target) / np.array([0.229, 0.224, 0.225])) ** 2
+    np.testing.assert_allclose(errors, wide.mean(axis=(1, 2, 3)), rtol=1e-5)
+    expected = np.mean([10 * np.log10(1 / wide[:64].mean()), 10 * np.log10(1 / wide[64:].mean())])
+    assert metrics.psnr_paper_compat(errors) == pytest.approx(expected, rel=1e-5)
+    assert metrics.psnr_paper_compat(errors[:3]) == pytest.approx(-10 * np.log10(errors[:3].mean()))
+
+
 def test_bootstrap_covers_the_mean_about_95_percent_of_the_time():
     rng = np.random.default_rng(0)
     intervals = [metrics.bootstrap_interval(rng.exponential(size=60), resamples=300, seed=s) for s in range(200)]
@@ -84,3 +97,5 @@ def test_bootstrap_covers_the_mean_about_95_percent_of_the_time():
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     assert (low, high) == metrics.bootstrap_interval(values, resamples=1000, seed=1)
     assert np.isnan(metrics.bootstrap_interval(np.ones(1), resamples=10, seed=0)).all()
+    mirrored = metrics.bootstrap_interval(values, resamples=1000, seed=1, statistic=lambda drawn: -drawn.mean())
+    assert mirrored == pytest.approx((-high, -low))

@@ -4,12 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 from toy import weight_file
 
 import dpconv_jax
 from dpconv_jax import UsageError
 from dpconv_jax.model import Model
+from dpconv_jax.weights import model_file
 
 SIDE = 64
 
@@ -86,8 +88,8 @@ def test_what_lies_in_a_hole_is_never_read(model):
 
 def test_a_model_with_a_largest_size_fills_larger_photos_by_windows(model):
     """A dilation of 8 reached the side of its map at 64 x 64: no window may be larger."""
-    metadata = dataclasses.replace(model.metadata, dilations=(2, 4, 8, 2))
-    limited = dataclasses.replace(model, metadata=metadata)
+    metadata = dataclasses.replace(model.metadata, options=model.metadata.options | {"dilations": (2, 4, 8, 2)})
+    limited = dataclasses.replace(model, graph=nnx.graphdef(model_file.build(metadata)), metadata=metadata)
     assert limited.sight.limit == 64 and model.sight.limit == 256
     image, valid = photo(height=130, width=90), mask(height=130, width=90)
     filled = limited(image, valid)

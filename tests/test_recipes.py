@@ -1,17 +1,22 @@
-"""The recipe of the paper, one step of it: 256 x 256, full width, all terms of Eq. (5) on real VGG-16 weights."""
+"""One step of each method as its config says; the paper's at 256 x 256, full width, on real VGG-16 weights."""
 
+import functools
 import io
 import pathlib
+import re
 
 import jax
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
+from toy import flat_vgg
 
-from configs import dpconv
-from dpconv_jax import steps
+from configs import dpconv, gconv, pconv
+from dpconv_jax import recipes, steps
 from dpconv_jax.data import garments, pipeline
+from dpconv_jax.errors import UsageError
 from dpconv_jax.weights import vgg16
 
 
@@ -53,7 +58,7 @@ def test_one_step_of_the_papers_recipe(vgg16_npz: pathlib.Path):
     gan = steps.build(config, steps_per_epoch=1)
     before = steps.initialise(gan, config)
     arrays = {name: batch[name] for name in ("image", "mask")}
-    step = jax.jit(lambda state, batch, vgg: steps.train_step(gan, config, state, batch, vgg))
+    step = jax.jit(lambda state, batch, vgg: steps.train_step(gan, config, state, batch, vgg, False))
     after, metrics = step(before, arrays, vgg16.load(vgg16_npz))
 
     terms = {name: float(metrics[name]) for name in ("pixel", "style", "adversarial", "tv")}
@@ -68,3 +73,101 @@ def test_one_step_of_the_papers_recipe(vgg16_npz: pathlib.Path):
         rate = {"generator": 2e-4, "discriminator": 1e-4}[name]
         # Adam's first step is the learning rate in every weight that has a gradient.
         assert float(optax.tree.norm(moved, ord=np.inf)) == pytest.approx(rate, rel=1e-2), name
+
+
+def small(config: ConfigDict, *, style: float) -> ConfigDict:
+    """32 x 32 and narrow."""
+    config.model.width = 0.125
+    config.data.size = 32
+    if "dilations" in config.model:
+        config.model.dilations = (1, 1, 1, 1)
+    if "style" in config.loss:
+        config.loss.style = style
+    return config
+
+
+METHODS = {
+    "pconv": (pconv, ""),
+    "pconv_liu2018": (pconv, "liu2018"),
+    "gconv": (gconv, ""),
+    "gconv_yu2019": (gconv, "yu2019"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_one_step_of_a_compared_method(method: str):
+    file, variant = METHODS[method]
+    vgg = flat_vgg() if variant == "liu2018" else None  # it compiles slowly; the paper's style term is tested above
+    config = small(file.get_config(variant), style=120.0 if vgg else 0.0)
+    config.optim.ema = 0.9
+    gan = steps.build(config, steps_per_epoch=1)
+    before = steps.initialise(gan, config)
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.random((2, 32, 32, 3), np.float32), "mask": np.ones((2, 32, 32, 1), np.float32)}
+    batch["mask"][:, 8:20, 8:24] = 0
+    step = jax.jit(lambda state: steps.train_step(gan, config, state, batch, vgg, False))
+    after, metrics = step(before)
+    assert float(metrics["skipped"]) == 0
+    terms = {name: float(metrics[name]) for name in gan.recipe.weights}
+    assert float(metrics["total"]) == pytest.approx(sum(terms.values()), rel=1e-5)
+    assert {name for name, term in terms.items() if not term} <= {"style", "perceptual"}
+    assert bool(terms.get("style")) == (vgg is not None)
+    moved = {
+        name: float(optax.tree.norm(optax.tree.sub(getattr(before, name), getattr(after, name))))
+        for name in ("generator", "generator_stats", "discriminator", "discriminator_stats", "ema")
+    }
+    has_discriminator, has_stats = method != "pconv_liu2018", method == "pconv_liu2018"
+    assert moved["generator"] > 0 and moved["ema"] > 0
+    assert (moved["generator_stats"] > 0) == has_stats
+    assert (moved["discriminator"] > 0) == (moved["discriminator_stats"] > 0) == has_discriminator
+    # What evaluation uses is whole: it merges with the graph, and gives the images that it should.
+    output = jax.jit(functools.partial(steps.infer, gan.generator))(after.best_generator, batch["image"], batch["mask"])
+    assert output.shape == (2, 32, 32, 3) and np.isfinite(output).all()
+
+
+@pytest.mark.slow
+def test_fine_tuning_of_liu2018_freezes_the_encoders_statistics_and_has_its_own_rate():
+    config = small(pconv.get_config("liu2018"), style=0.0)
+    config.train.steps, config.optim.finetune_steps = 3, 2
+    config.optim.schedule, config.optim.warmup_steps = "constant", 0
+    gan = steps.build(config, steps_per_epoch=1)
+    state = steps.initialise(gan, config)
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.random((2, 32, 32, 3), np.float32), "mask": np.ones((2, 32, 32, 1), np.float32)}
+    step = jax.jit(functools.partial(steps.train_step, gan, config), static_argnums=3)
+    rates, moved = [], []
+    for frozen in (False, True):
+        after, metrics = step(state, batch, None, frozen)
+        rates.append(float(metrics["learning_rate"]))
+        change = optax.tree.sub(state.generator_stats, after.generator_stats)
+        moved.append({side: float(optax.tree.norm(change[side])) > 0 for side in ("encoder", "decoder")})
+        state = after
+    assert moved == [{"encoder": True, "decoder": True}, {"encoder": False, "decoder": True}]
+    assert rates == pytest.approx([config.optim.generator_lr, config.optim.finetune_lr])
+
+
+def test_the_pixel_term_is_of_every_image_a_generator_makes():
+    """Of GConv's coarse stage too; the other terms of Eq. (5) are of its last image."""
+    recipe = steps.build_recipe(dpconv.get_config())
+    rng = np.random.default_rng(0)
+    target, one, two = rng.random((3, 2, 16, 16, 3), np.float32)
+    mask = (rng.random((2, 16, 16, 1)) < 0.5).astype(np.float32)
+
+    def terms(output: np.ndarray, *coarse: np.ndarray) -> dict[str, float]:
+        example = recipes.Example(output, coarse, target, mask)
+        found = recipe.terms(example, vgg=None, score=lambda fake: fake.mean(axis=(1, 2, 3)), dtype=np.float32)
+        return {name: float(value) for name, value in found.items()}
+
+    alone, both = terms(one), terms(one, two)
+    assert both["pixel"] == pytest.approx(alone["pixel"] + terms(two)["pixel"])
+    assert {**both, "pixel": 0} == {**alone, "pixel": 0}
+
+
+@pytest.mark.parametrize("fields", [{"l1": 1.0}, {"adversarial": 1.0, "l1": 1.0, "tv": 1.0}], ids=["less", "more"])
+def test_a_recipe_has_its_fields_and_no_others(fields: dict[str, float]):
+    config = dpconv.get_config()
+    config.loss = ConfigDict({"recipe": "yu2019", **fields})
+    message = f"loss of 'yu2019' has the fields {', '.join(fields)}; they must be l1, adversarial"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        steps.build_recipe(config)

@@ -13,13 +13,13 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
-from toy import SIZE, Toy, tiny
+from toy import SIZE, Toy, flat_vgg, tiny
 
-from dpconv_jax import losses, sharding, steps, train
+from dpconv_jax import sharding, steps, train
 from dpconv_jax.checkpoints import Checkpoints
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
-from dpconv_jax.models.vgg16 import BLOCKS, VGG16
+from dpconv_jax.models.vgg16 import VGG16
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -48,16 +48,6 @@ def batch(seed: int) -> steps.Batch:
     return {"image": image, "mask": 1 - jax.image.resize(holes, (4, SIZE, SIZE, 1), "nearest")}
 
 
-def flat_vgg() -> VGG16:
-    """A feature network of the right shapes; its values are random."""
-    rng = np.random.default_rng(0)
-    layers = [layer for block in BLOCKS for layer in block]
-    kernels = {
-        name: jnp.asarray(rng.normal(0, (2 / (9 * i)) ** 0.5, (3, 3, i, o)), jnp.float32) for name, i, o in layers
-    }
-    return VGG16(kernels, {name: jnp.zeros(o) for name, _, o in layers}, "torchvision")
-
-
 def digest(tree: steps.Tree) -> str:
     """One hash of every leaf, and of where it hangs."""
     total = hashlib.sha256()
@@ -74,7 +64,7 @@ def distance(one: steps.Tree, other: steps.Tree) -> float:
 def step_of(config: ConfigDict):
     """A compiled step, and the state it starts from."""
     gan = steps.build(config, steps_per_epoch=10)
-    step = jax.jit(lambda state, batch: steps.train_step(gan, config, state, batch, None))
+    step = jax.jit(lambda state, batch: steps.train_step(gan, config, state, batch, None, False))
     return step, steps.initialise(gan, config)
 
 
@@ -90,7 +80,7 @@ def test_steps_of_the_real_network_learn_and_move_everything():
         assert int(state.step) == number + 1
         rows.append({name: float(value) for name, value in metrics.items()})
     assert rows[-1]["total"] < 0.9 * rows[0]["total"]
-    for name in ("generator", "discriminator", "batch_stats", "ema"):
+    for name in ("generator", "discriminator", "discriminator_stats", "ema"):
         assert distance(getattr(first, name), getattr(state, name)) > 1e-4, name
     # The average lags behind the weights it follows.
     assert state.best_generator is state.ema
@@ -108,27 +98,25 @@ def test_one_forward_pass_gives_the_gradient_of_the_whole_loss():
     config.loss.adversarial = 0.5  # so that every term shows in the sum
     config.loss.tv = 0.5
     config.optim.clip_norm = 0.0
+    config.loss.style = 120.0
     gan = steps.build(config, steps_per_epoch=10)
     state = steps.initialise(gan, config)
     vgg = flat_vgg()
-    config.loss.style = 120.0
-    weights = losses.Weights(pixel=10.0, style=120.0, adversarial=0.5, tv=0.5)
 
     @jax.jit
     def both(state: steps.GanState, batch: steps.Batch, vgg: VGG16):
-        new, metrics = steps.train_step(gan, config, state, batch, vgg)
+        new, metrics = steps.train_step(gan, config, state, batch, vgg, False)
 
         def whole(params: steps.Tree) -> jax.Array:
-            output = steps.generate(gan, params, batch["image"], batch["mask"])
+            images, _ = steps.generate(gan, params, state.generator_stats, batch)
             # As train_step does: the discriminator is the updated one, its statistics are not touched.
             total, _ = steps.generator_loss(
                 gan,
-                output,
+                images,
                 batch,
                 vgg=vgg,
                 discriminator=new.discriminator,
-                batch_stats=new.batch_stats,
-                weights=weights,
+                stats=new.discriminator_stats,
             )
             return total
 
@@ -152,18 +140,18 @@ def test_neither_network_moves_by_the_other_ones_step():
 
     @jax.jit
     def run(state: steps.GanState, batch: steps.Batch):
-        new, _ = steps.train_step(gan, config, state, batch, None)
+        new, _ = steps.train_step(gan, config, state, batch, None, False)
 
         def of_generator(params: steps.Tree) -> tuple[jax.Array, steps.Tree]:
-            fake = steps.generate(gan, params, batch["image"], batch["mask"])
+            (fake,), _ = steps.generate(gan, params, state.generator_stats, batch)
             return steps.discriminator_loss(
                 gan,
                 state.discriminator,
-                state.batch_stats,
+                state.discriminator_stats,
                 real=batch["image"],
                 fake=fake,
+                mask=batch["mask"],
                 key=jax.random.key(0),
-                loss=config.loss,
             )
 
         leak, statistics = jax.grad(of_generator, has_aux=True)(state.generator)
@@ -174,7 +162,7 @@ def test_neither_network_moves_by_the_other_ones_step():
     assert distance(state.discriminator, new.discriminator) > 1e-5
     assert float(optax.tree.norm(leak)) == 0.0
     # They saw the real and the fake batch of the discriminator's own step, and not the generator's pass through it.
-    assert distance(statistics, new.batch_stats) < 1e-6
+    assert distance(statistics, new.discriminator_stats) < 1e-6
 
 
 def test_without_the_adversarial_term_the_discriminator_rests():
@@ -183,9 +171,9 @@ def test_without_the_adversarial_term_the_discriminator_rests():
     config.loss.tv = 0.0
     gan = steps.build(config, steps_per_epoch=10)
     state = steps.initialise(gan, config)
-    new, metrics = jax.jit(lambda state: steps.train_step(gan, config, state, batch(0), None))(state)
+    new, metrics = jax.jit(lambda state: steps.train_step(gan, config, state, batch(0), None, False))(state)
     assert digest(new.discriminator) == digest(state.discriminator)
-    assert digest(new.batch_stats) == digest(state.batch_stats)
+    assert digest(new.discriminator_stats) == digest(state.discriminator_stats)
     assert float(metrics["total"]) == float(metrics["pixel"]) > 0
 
 
@@ -237,14 +225,14 @@ def test_four_devices_make_the_step_of_one():
         step = train.compile_step(gan, config, mesh)
         for seed in range(2):
             arrays = sharding.to_devices({name: np.asarray(value) for name, value in batch(seed).items()}, mesh)
-            state, metrics = step(state, arrays, None)
+            state, metrics = step(state, arrays, None, False)
         assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
         results.append((jax.device_get(state), float(metrics["total"])))
     (one, loss_of_one), (four, loss_of_four) = results
     assert loss_of_four == pytest.approx(loss_of_one, rel=1e-4)
     assert distance(one.generator_optimizer[-1].mu, four.generator_optimizer[-1].mu) < 1e-3
     assert distance(one.discriminator_optimizer.mu, four.discriminator_optimizer.mu) < 1e-3
-    assert distance(one.batch_stats, four.batch_stats) < 1e-4
+    assert distance(one.discriminator_stats, four.discriminator_stats) < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -314,8 +302,8 @@ def test_the_style_term_starts_when_the_config_says(folder, tmp_path):
     np.savez(tmp_path / "vgg.npz", convention="torchvision", **arrays)
     config = tiny()
     config.loss.style = 120.0
-    config.loss.style_start = 2
-    config.loss.vgg_weights = str(tmp_path / "vgg.npz")
+    config.vgg.start = 2
+    config.vgg.weights = str(tmp_path / "vgg.npz")
     run(config, folder, tmp_path / "run")
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     style = [row["train/style"] for row in rows if "train/style" in row]

@@ -21,9 +21,8 @@ from dpconv_jax.models.dpconv import DPConv
 from dpconv_jax.weights import __main__ as command
 from dpconv_jax.weights import model_file
 
-METADATA = model_file.Metadata(
-    model="dpconv", variant="paper", width=0.125, dilations=(1, 1, 1, 1), dropout=0.25, size=16, step=7
-)
+OPTIONS = {"variant": "paper", "width": 0.125, "dilations": (1, 1, 1, 1), "dropout": 0.25}
+METADATA = model_file.Metadata(model="dpconv", options=OPTIONS, size=16, step=7)
 SIDE = 16
 
 
@@ -79,7 +78,7 @@ def test_a_file_explains_itself(file):
     with safetensors.safe_open(file, framework="numpy") as opened:
         names, metadata = list(opened.keys()), opened.metadata()
     assert {"e0.kernel", "u4.bias"} <= {*names}
-    assert (metadata["variant"], json.loads(metadata["dilations"])) == ("paper", [1, 1, 1, 1])
+    assert json.loads(metadata["options"]) == {**OPTIONS, "dilations": [1, 1, 1, 1]}
     assert json.loads(metadata["input"]) == {"mean": [0, 0, 0], "std": [1, 1, 1], "hole": 0}
 
 
@@ -96,9 +95,11 @@ def test_the_loaded_generator_is_the_saved_one(file, params):
 
 
 def test_convention_of_each_variant():
-    assert METADATA.convention == Convention(mean=(0, 0, 0), std=(1, 1, 1), hole=0)
-    released = dataclasses.replace(METADATA, variant="released").convention
-    assert released == Convention(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), hole=0.5)
+    assert model_file.build(METADATA).convention == Convention(mean=(0, 0, 0), std=(1, 1, 1), hole=0)
+    released = dataclasses.replace(METADATA, options=OPTIONS | {"variant": "released"})
+    assert model_file.build(released).convention == Convention(
+        mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), hole=0.5
+    )
 
 
 @pytest.mark.parametrize("place", [0.3, 0.6, 0.999])
@@ -161,10 +162,13 @@ def test_all_misfits_are_named_at_once(file):
 
 def test_unknown_models_are_refused(file):
     rewrite(file, model="nonesuch")
-    with pytest.raises(UsageError, match=r"unknown model 'nonesuch'; known: .*dpconv"):
+    with pytest.raises(UsageError, match=r"model.name is 'nonesuch'; known: .*dpconv"):
         dpconv_jax.load(file)
-    rewrite(file, model="dpconv", variant="draft")
+    rewrite(file, model="dpconv", options=json.dumps(OPTIONS | {"variant": "draft"}))
     with pytest.raises(UsageError, match="variant is 'draft'"):
+        dpconv_jax.load(file)
+    rewrite(file, options=json.dumps(OPTIONS | {"depth": 9}))
+    with pytest.raises(UsageError, match="model 'dpconv': got an unexpected keyword argument 'depth'"):
         dpconv_jax.load(file)
 
 
@@ -200,9 +204,10 @@ def test_untrained_taps_are_refused_at_larger_sizes(file):
     x, mask = np.zeros((1, 72, 64, 3), np.float32), np.ones((1, 72, 64, 1))
 
     def trained(size: int) -> Model:
-        return dataclasses.replace(model, metadata=dataclasses.replace(METADATA, dilations=(2, 4, 8, 2), size=size))
+        metadata = model_file.Metadata(model="dpconv", options=OPTIONS | {"dilations": (2, 4, 8, 2)}, size=size, step=7)
+        return dataclasses.replace(model, graph=nnx.graphdef(model_file.build(metadata)), metadata=metadata)
 
-    with pytest.raises(UsageError, match="72 x 64, but dilation 8 could not train at 64 x 64"):
+    with pytest.raises(UsageError, match="72 x 64, but a dilation could not train at 64 x 64"):
         trained(64).generator(x, mask)
     shapes = jax.eval_shape(trained(72).generator, x, mask)
     assert shapes[0].shape == x.shape
@@ -242,8 +247,9 @@ def test_export_then_load(workdir, params, tmp_path, capsys):
     [
         ("{", "Expecting property name"),
         ("{}", "no field 'model'"),
-        ('{"model": 3}', "not subscriptable"),
-        ('{"model": {"name": "dpconv", "variant": "paper", "width": "wide"}}', "'wide'"),
+        ('{"model": 3}', "not iterable"),
+        ('{"model": {"name": "dpconv", "variant": "draft"}, "data": {"size": 16}}', "'draft'"),
+        ('{"model": {"name": "dpconv", "width": "wide"}, "data": {"size": 16}}', "'dpconv'"),
     ],
 )
 def test_a_damaged_config_ends_an_export_in_one_line(workdir, tmp_path, capsys, content, fault):

@@ -10,26 +10,21 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from configs import base
+from dpconv_jax.models.convention import UNIT
+from dpconv_jax.models.generator import Generator
+from dpconv_jax.models.vgg16 import BLOCKS, VGG16
 from dpconv_jax.weights import model_file
 
 SIZE = 32
 
 
-class Toy(nnx.Module):
+class Toy(Generator):
     """Two convolutions with the interface of a generator: the step is tested, and it compiles fast."""
 
     stride = 8
+    convention = UNIT
 
-    def __init__(
-        self,
-        *,
-        variant: str,
-        width: float,
-        dilations: tuple[int, ...],
-        dropout: float,
-        dtype=jnp.float32,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, *, dropout: float, size: int, dtype=jnp.float32, rngs: nnx.Rngs):
         self.first = nnx.Conv(4, 8, (3, 3), strides=2, dtype=dtype, rngs=rngs)
         self.last = nnx.Conv(8, 12, (3, 3), dtype=dtype, rngs=rngs)
         self.dropout = dropout
@@ -46,10 +41,9 @@ class Toy(nnx.Module):
 def tiny(*, name: str = "toy") -> ConfigDict:
     """Dropout, noisy labels and the average on; no style term."""
     config = base.get_config()
-    config.model.name = name
-    config.model.width = 0.125
-    config.model.dilations = (1, 1, 1, 1)
-    config.model.dropout = 0.3
+    config.model = ConfigDict({"name": name, "dropout": 0.3})
+    if name == "dpconv":
+        config.model.update(variant="paper", width=0.125, dilations=(1, 1, 1, 1))
     config.loss.style = 0.0
     config.optim.ema = 0.9
     config.data.name = "image_folder"
@@ -66,20 +60,24 @@ def tiny(*, name: str = "toy") -> ConfigDict:
     return config
 
 
-def weight_file(path: pathlib.Path, **fields: Any) -> pathlib.Path:
-    """A narrow DPConv with random parameters, trained at 16 x 16 if it had been; `fields` of its metadata."""
-    known: dict[str, Any] = {
-        "model": "dpconv",
-        "variant": "paper",
-        "width": 0.125,
-        "dilations": (1, 1, 1, 1),
-        "dropout": 0.25,
-        "size": 16,
-        "step": 7,
+def flat_vgg() -> VGG16:
+    """A feature network of the right shapes; its values are random."""
+    rng = np.random.default_rng(0)
+    layers = [layer for block in BLOCKS for layer in block]
+    kernels = {
+        name: jnp.asarray(rng.normal(0, (2 / (9 * i)) ** 0.5, (3, 3, i, o)), jnp.float32) for name, i, o in layers
     }
+    return VGG16(kernels, {name: jnp.zeros(o) for name, _, o in layers}, "torchvision")
+
+
+def weight_file(path: pathlib.Path, **fields: Any) -> pathlib.Path:
+    """A narrow DPConv with random parameters, trained at 16 x 16 if it had been; `fields`: of metadata, or options."""
+    options: dict[str, Any] = {"variant": "paper", "width": 0.125, "dilations": (1, 1, 1, 1), "dropout": 0.25}
+    options |= {name: fields.pop(name) for name in options if name in fields}
+    known: dict[str, Any] = {"model": "dpconv", "options": options, "size": 16, "step": 7}
     metadata = model_file.Metadata(**known | fields)
     rng = np.random.default_rng(0)
-    _, shapes = model_file.build(metadata)
+    shapes = model_file.shapes(model_file.build(metadata))
     params = jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(leaf.dtype), shapes)
     model_file.save(path, params, metadata)
     return path

@@ -1,7 +1,8 @@
-"""Instance normalisation."""
+"""Instance and batch normalisation."""
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from dpconv_jax.layers.inside import resized, within
 
@@ -18,3 +19,23 @@ def instance_norm(x: jax.Array, inside: jax.Array | None = None, *, epsilon: flo
     mean = wide.mean(axis=(1, 2), keepdims=True, where=where)
     variance = jnp.square(wide - mean).mean(axis=(1, 2), keepdims=True, where=where)
     return within(((wide - mean) * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype), inside)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation with scale and bias; evaluation mode, that of the running statistics, until `train()`.
+
+    In training mode the statistics are those of all pixels of the (global) batch, holes included, and a tenth of them
+    enters the running ones. Momentum and epsilon are PyTorch's.
+    """
+
+    def __init__(self, features: int, *, rngs: nnx.Rngs):
+        # Its dtype is that of the running statistics in use, too: float32 whatever the dtype of x.
+        self.norm = nnx.BatchNorm(
+            features, use_running_average=True, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, rngs=rngs
+        )
+
+    def __call__(self, x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
+        """x (B, H, W, C); what is not `inside` is no pixel, and 0 in the result, which has the dtype of x."""
+        pixels = resized(inside, x)
+        normed = self.norm(x, mask=None if pixels is None else pixels > 0)
+        return within(normed.astype(x.dtype), inside)

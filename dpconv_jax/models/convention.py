@@ -1,7 +1,6 @@
-"""What a generator is given: the one place that knows how each variant wants its input.
+"""What a generator is given: the one place that knows how an input is prepared.
 
-The output needs no such rule, it is RGB as it is: of `paper` in [0, 1], of `released` in [-1, 1] (tanh), whose negative
-values are clipped by whoever shows or measures it.
+The output needs no such rule, it is RGB as it is; what lies outside [0, 1] is clipped by whoever shows or measures it.
 """
 
 import dataclasses
@@ -25,7 +24,6 @@ class Convention:
         return jnp.where(mask > 0, (image - jnp.array(self.mean)) / jnp.array(self.std), self.hole)
 
 
-CONVENTIONS = {  # by variant
-    "paper": Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), hole=0.0),
-    "released": Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD, hole=0.5),
-}
+UNIT = Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), hole=0.0)  # [0, 1]
+SIGNED = Convention(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), hole=0.0)  # [-1, 1]
+IMAGENET = Convention(mean=IMAGENET_MEAN, std=IMAGENET_STD, hole=0.5)  # of the authors' published weights

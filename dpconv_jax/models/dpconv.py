@@ -14,8 +14,8 @@ from dpconv_jax.layers.attention import SelfAttention
 from dpconv_jax.layers.inside import resized, within
 from dpconv_jax.layers.norm import instance_norm
 from dpconv_jax.layers.partial_conv import PartialConv, Source
-
-Masks = dict[str, jax.Array]
+from dpconv_jax.models.convention import IMAGENET, UNIT
+from dpconv_jax.models.generator import Generator, Masks, channels
 
 
 def _encoder_activation(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
@@ -26,19 +26,19 @@ def _decoder_activation(x: jax.Array, inside: jax.Array | None = None) -> jax.Ar
     return nnx.leaky_relu(instance_norm(x, inside), 0.2)
 
 
-class DPConv(nnx.Module):
+class DPConv(Generator):
     """Two graphs over the same weights.
 
     `paper`: masks everywhere; output sigmoid.
     `released`: what the authors' published weights need to give the authors' outputs: plain convolutions and no masks
-    after d4, d2 = ReLU(IN(its mask)) + d1, no residual on d4; output tanh.
-    `models/convention.py` says what each takes; both give RGB.
+    after d4, d2 = ReLU(IN(its mask)) + d1, no residual on d4; output tanh, of ImageNet-normalised input.
 
     Args:
       variant: "paper" or "released".
       width: multiplies every channel count of Fig. 3, at least 8 each; 1.0 is 3,498,966 parameters.
       dilations: of d1-d4. A dilation that reaches the side of their map (input / 8) leaves outer taps untrained.
       dropout: rate after u1-u3 (`paper` only), in effect where a key is given.
+      size: of the training images. Where a dilation reaches the side of their map, larger images are refused.
       dtype: of computation; parameters, mask sums and norm statistics are float32.
 
     Raises:
@@ -54,6 +54,7 @@ class DPConv(nnx.Module):
         width: float = 1.0,
         dilations: Sequence[int] = (2, 4, 8, 2),
         dropout: float = 0.0,
+        size: int = 256,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -65,10 +66,10 @@ class DPConv(nnx.Module):
             raise ValueError(f"width is {width}; it must be greater than 0")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; it must lie in [0, 1)")
-        c64, c128, c256 = (max(8, round(width * channels)) for channels in (64, 128, 256))
+        c64, c128, c256 = (channels(base, width) for base in (64, 128, 256))
 
-        def conv(inputs: int, outputs: int, size: int, strides: int = 1, dilation: int = 1) -> PartialConv:
-            return PartialConv(inputs, outputs, size, strides=strides, dilation=dilation, dtype=dtype, rngs=rngs)
+        def conv(inputs: int, outputs: int, side: int, strides: int = 1, dilation: int = 1) -> PartialConv:
+            return PartialConv(inputs, outputs, side, strides=strides, dilation=dilation, dtype=dtype, rngs=rngs)
 
         self.e0 = conv(3, c64, 7, 2)
         self.e1 = conv(c64, c128, 5, 2)
@@ -82,6 +83,8 @@ class DPConv(nnx.Module):
         self.u3 = conv(c128 + c64, c64, 3)
         self.u4 = conv(c64 + 3, 3, 3)
         self.variant = variant
+        self.convention = UNIT if variant == "paper" else IMAGENET
+        self.largest = size if max(dilations) >= size // self.stride else None
         self.dilations = tuple(dilations)
         self.dropout = dropout
         self.dtype = dtype
@@ -94,23 +97,9 @@ class DPConv(nnx.Module):
         inside: jax.Array | None = None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[jax.Array, Masks]:
-        """x (B, H, W, 3) prepared as the variant says, mask (B, H, W, 1); H and W multiples of 8.
-
-        inside: (B, H, W, 1), 1 = image, 0 = beyond it, for images of several sizes in one batch, each in the upper left
-        corner with sides that are multiples of 8. Inside, the output is the same as of the image alone.
-
-        Returns:
-          The raw output (B, H, W, 3) float32 and the mask of every layer by name, each (B, h, w, 1) float32, holes
-          of the input included as "input".
-
-        Raises:
-          ValueError: H or W is not a multiple of 8, or the shapes do not agree.
-        """
-        batch, height, width, channels = x.shape
-        if height % self.stride or width % self.stride:
-            raise ValueError(f"the image is {height} x {width}; both sides must be multiples of {self.stride}")
-        if channels != 3 or mask.shape != (batch, height, width, 1):
-            raise ValueError(f"image {x.shape} and mask {mask.shape} must be (B, H, W, 3) and (B, H, W, 1)")
+        """Sides must be multiples of 8; `Generator` says the rest. Masks of every layer but the attentions."""
+        self.check(x, mask)
+        height, width = x.shape[1:3]
         side = min(height, width) // self.stride if isinstance(height, int) and isinstance(width, int) else None
         if side is not None and max(self.dilations) >= side:  # None: jax.export does not know sides yet
             warnings.warn(

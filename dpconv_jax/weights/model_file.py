@@ -1,7 +1,7 @@
 """A trained generator as one `.safetensors` file that needs no config: parameters by dotted name, the rest as metadata.
 
-Metadata, all strings, what is not text as JSON: `format`, `model`, `variant`, `width`, `dilations`, `dropout`, `size`
-and `step` (of its training), `input` (a `Convention`) and `sha256` (over all of the above and the tensors).
+Metadata, all strings, what is not text as JSON: `format`, `model`, `options` (the other fields of its config.model),
+`size` and `step` (of its training), `input` (a `Convention`) and `sha256` (over all of the above and the tensors).
 """
 
 import dataclasses
@@ -16,73 +16,49 @@ import safetensors
 import safetensors.numpy
 from flax import nnx, traverse_util
 
+from dpconv_jax import models
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.models import GENERATORS
-from dpconv_jax.models.convention import CONVENTIONS, Convention
+from dpconv_jax.models.generator import Generator
 
-FORMAT = "dpconv_jax generator 1"
+FORMAT = "dpconv_jax generator 2"
 Params = dict[str, Any]  # nested dicts of arrays
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What rebuilds a generator (the fields of config.model), and how it was trained."""
+    """What rebuilds a generator, and how it was trained."""
 
     model: str
-    variant: str
-    width: float
-    dilations: tuple[int, ...]
-    dropout: float
+    options: dict[str, Any]  # the fields of config.model but its name
     size: int  # side of the training images
     step: int
-
-    @property
-    def convention(self) -> Convention:
-        """Of inputs and outputs."""
-        return CONVENTIONS[self.variant]
 
     @classmethod
     def of_training(cls, config: dict[str, Any], step: int, *, workdir: str | os.PathLike[str]) -> "Metadata":
         """From the config of a workdir; UsageError where a field of it is missing or of another kind."""
         try:
-            model = config["model"]
-            return cls(
-                model=str(model["name"]),
-                variant=str(model["variant"]),
-                width=float(model["width"]),
-                dilations=tuple(int(dilation) for dilation in model["dilations"]),
-                dropout=float(model["dropout"]),
-                size=int(config["data"]["size"]),
-                step=step,
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            options = dict(config["model"])
+            name, size = options.pop("name"), int(config["data"]["size"])
+            metadata = cls(model=name, options=_plain(options), size=size, step=step)
+            build(metadata)
+            return metadata
+        except (KeyError, TypeError, ValueError, UsageError) as error:
             reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
             raise UsageError(f"{pathlib.Path(workdir) / 'config.json'} is damaged: {reason}") from error
 
 
-def build(metadata: Metadata) -> tuple[nnx.GraphDef, Params]:
-    """The generator without values: its graph and the shapes of its parameters.
+def build(metadata: Metadata) -> Generator:
+    """The generator with shapes for parameters: `nnx.split` it, and merge its graph with values.
 
-    `nnx.merge(graph, params)` makes the module. Raises UsageError where the metadata describes no known generator.
+    Raises UsageError where the metadata describes no known generator.
     """
-    if metadata.model not in GENERATORS:
-        raise UsageError(f"unknown model {metadata.model!r}; known: {', '.join(GENERATORS)}")
+    return models.build(metadata.model, metadata.options, size=metadata.size)
 
-    def create() -> nnx.Module:
-        return GENERATORS[metadata.model](
-            variant=metadata.variant,
-            width=metadata.width,
-            dilations=metadata.dilations,
-            dropout=metadata.dropout,
-            rngs=nnx.Rngs(0),
-        )
 
-    try:
-        graph, state = nnx.split(nnx.eval_shape(create))
-    except ValueError as error:
-        raise UsageError(f"model {metadata.model!r}: {error}") from error
-    return graph, nnx.to_pure_dict(state)
+def shapes(generator: Generator) -> Params:
+    """The tree of its parameters and statistics."""
+    return nnx.to_pure_dict(nnx.state(generator))
 
 
 def save(path: str | os.PathLike[str], params: Params, metadata: Metadata) -> None:
@@ -120,15 +96,11 @@ def read(path: str | os.PathLike[str]) -> tuple[Params, Metadata]:
         raise UsageError(f"{path} is damaged: its content has not the sha256 it was saved with")
     metadata = Metadata(
         model=header["model"],
-        variant=header["variant"],
-        width=json.loads(header["width"]),
-        dilations=tuple(json.loads(header["dilations"])),
-        dropout=json.loads(header["dropout"]),
+        options=_plain(json.loads(header["options"])),
         size=json.loads(header["size"]),
         step=json.loads(header["step"]),
     )
-    _, shapes = build(metadata)
-    return matched(tensors, shapes, source=path), metadata
+    return matched(tensors, shapes(build(metadata)), source=path), metadata
 
 
 def matched(params: Params, shapes: Params, *, source: str | os.PathLike[str]) -> Params:
@@ -151,7 +123,13 @@ def _flat(params: Params) -> dict[str, np.ndarray]:
 
 
 def _fields(metadata: Metadata) -> dict[str, Any]:
-    return {"format": FORMAT, **dataclasses.asdict(metadata), "input": dataclasses.asdict(metadata.convention)}
+    convention = dataclasses.asdict(build(metadata).convention)
+    return {"format": FORMAT, **dataclasses.asdict(metadata), "input": convention}
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 def _sha256(tensors: dict[str, np.ndarray], header: dict[str, str]) -> str:

@@ -1,0 +1,36 @@
+"""GConv (Yu et al., ICCV 2019; DeepFill v2). `--config=configs/gconv.py[:VARIANT]`, variants as in configs/dpconv.py
+
+Under "the same settings" as DPConv: its data, loss (Eq. 5, the pixel term of both stages), optimiser and steps.
+yu2019 as the whole of VARIANT, or before one (yu2019-clothing_small): its own loss, SN-PatchGAN and Adam.
+"""
+
+import importlib.util
+import pathlib
+
+from ml_collections import ConfigDict
+
+_spec = importlib.util.spec_from_file_location("dpconv_configs_dpconv", pathlib.Path(__file__).with_name("dpconv.py"))
+dpconv = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(dpconv)
+
+
+def same_settings(config: ConfigDict) -> ConfigDict:
+    dilations = (1, 2, 3, 1) if config.data.size < 128 else (2, 4, 8, 16)  # the dilated maps are a quarter as wide
+    config.model = ConfigDict({"name": "gconv", "width": config.model.width, "dilations": dilations})
+    return config
+
+
+def yu2019(config: ConfigDict) -> ConfigDict:
+    config = same_settings(config)
+    config.loss = ConfigDict({"recipe": "yu2019", "l1": 2.0, "adversarial": 1.0})  # l1 of 1 on pixels in [-1, 1]
+    config.optim.generator_lr /= 2  # 1e-4 where the paper's own is 2e-4
+    config.optim.discriminator_lr = config.optim.generator_lr
+    config.optim.b1, config.optim.b2 = 0.5, 0.999
+    return config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The recipe named after the colon; raises ValueError naming the known ones."""
+    if variant == "yu2019" or variant.startswith("yu2019-"):
+        return yu2019(dpconv.get_config(variant.removeprefix("yu2019").removeprefix("-")))
+    return same_settings(dpconv.get_config(variant))

@@ -1,0 +1,250 @@
+"""The panel with stand-in networks: what every score is made of, what is missing and why, and what is refused."""
+
+import math
+import sys
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dpconv_jax import distributions, metrics, panel
+from dpconv_jax.panel import PANEL, Networks, Panel, Truth
+
+SIDE, PER_BATCH, COUNT, FEATURES = 12, 4, 10, 5  # the last batch is short
+
+
+@flax.struct.dataclass
+class Projection:
+    """Stands for Inception and for VGG-16: a few random projections of the pixels."""
+
+    weights: jax.Array
+    head: jax.Array
+    head_bias: jax.Array
+    official: bool = flax.struct.field(pytree_node=False, default=True)
+
+
+@flax.struct.dataclass
+class Distance:
+    """Stands for LPIPS."""
+
+    weight: jax.Array
+    name: str = flax.struct.field(pytree_node=False, default="lpips")
+
+
+def project(params: Projection, image: jax.Array) -> jax.Array:
+    return jnp.tanh(image.reshape(len(image), -1) @ params.weights)
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch):
+    def features(params, image):
+        pool = project(params, image)
+        return pool, pool @ params.head + params.head_bias
+
+    def distance(params, a, b):
+        return params.weight * jnp.abs(a - b).max(axis=(1, 2, 3))
+
+    monkeypatch.setattr(panel.inception, "features", features)
+    monkeypatch.setattr(panel.lpips, "distance", distance)
+    monkeypatch.setattr(panel.vgg16, "pooled", lambda params, image: 2 * project(params, image))
+
+
+def projection(seed: int, *, features: int = FEATURES, official: bool = True) -> Projection:
+    rng = np.random.default_rng(seed)
+    weights, head = rng.normal(0, 0.1, (SIDE * SIDE * 3, features)), rng.normal(0, 2, (features, 6))
+    arrays = (jnp.asarray(array, jnp.float32) for array in (weights, head, rng.normal(0, 1, 6)))
+    return Projection(*arrays, official=official)
+
+
+ALL = Networks(inception=projection(1), lpips=Distance(jnp.float32(0.5)), vgg16=projection(2))
+
+
+def images(count: int = COUNT) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    target = rng.random((count, SIDE, SIDE, 3), np.float32)
+    output = target + rng.normal(0, 0.2, target.shape).astype(np.float32)
+    mask = np.ones((count, SIDE, SIDE, 1), np.float32)
+    mask[:, 2:9, 3:7] = 0
+    return {"output": output, "target": target, "mask": mask}
+
+
+def fed(networks: Networks, data: dict[str, np.ndarray], *, truth: Truth | None = None, bootstrap: int = 40) -> Panel:
+    """A panel that got `data` in batches of one size, the last filled with rows that are no images."""
+    filled = Panel(networks, bootstrap=bootstrap, seed=3, truth=truth)
+    for start in range(0, len(data["mask"]), PER_BATCH):
+        part = {name: rows[start : start + PER_BATCH] for name, rows in data.items()}
+        count = len(part["mask"])
+        padding = ((0, PER_BATCH - count), (0, 0), (0, 0), (0, 0))
+        values = filled.add(**{name: np.pad(x, padding, constant_values=9.0) for name, x in part.items()}, count=count)
+        assert {len(column) for column in values.values()} == {count}
+    return filled
+
+
+def by_name(filled: Panel) -> dict[str, panel.Score]:
+    return {score.metric: score for score in filled.scores()}
+
+
+def test_every_score_is_of_all_images_whatever_their_batches():
+    data = images()
+    scores = by_name(fed(ALL, data))
+    assert [*scores] == [metric.name for metric in PANEL]
+    composite = np.where(data["mask"] > 0, data["target"], data["output"].clip(0, 1))
+    raw = data["output"].clip(0, 1)
+    target = data["target"]
+    real, fake = (np.asarray(project(ALL.inception, x)) for x in (target, composite))
+    real_logits, fake_logits = (x @ np.asarray(ALL.inception.head) for x in (real, fake))
+    bias = np.asarray(ALL.inception.head_bias)
+    beaten, wrong = distributions.paired_discriminative(real, fake)
+    means = {
+        **{name: np.asarray(values) for name, values in metrics.per_image(composite, target, data["mask"]).items()},
+        "lpips": 0.5 * np.abs(composite - target).max(axis=(1, 2, 3)),
+        "p_ids": beaten,
+        "u_ids": wrong,
+        "inception_kl": distributions.inception_kl(real_logits + bias, fake_logits + bias),
+        "raw_l1_percent": 100 * np.abs(raw - target).mean(axis=(1, 2, 3)),
+        "raw_psnr_db": -10 * np.log10(np.square(raw - target).mean(axis=(1, 2, 3))),
+        "raw_ssim": np.asarray(metrics.ssim(raw, target)),
+    }
+    for name, values in means.items():
+        assert scores[name][:2] == (name, pytest.approx(values.mean(), rel=1e-4)), name
+        assert scores[name].n == COUNT
+        interval = metrics.bootstrap_interval(values, resamples=40, seed=3)
+        assert scores[name][2:4] == pytest.approx(interval, rel=1e-4), name
+    of_vgg16 = (2 * np.asarray(project(ALL.vgg16, x)) for x in (target, composite))
+    estimates = {
+        "fid": distributions.frechet(real, fake),
+        "kid": distributions.kernel(real, fake, seed=3),
+        "inception_score": distributions.inception_score(fake_logits),  # without the bias
+        "fd_vgg16": distributions.frechet(*of_vgg16),
+    }
+    for name, estimate in estimates.items():
+        assert scores[name].value == pytest.approx(estimate.value, rel=1e-3), name
+        assert scores[name][2:4] == pytest.approx(estimate.interval, rel=1e-3, abs=1e-6), name
+        assert scores[name].n == COUNT
+    error = np.square((data["output"] - target) / np.array([0.229, 0.224, 0.225])).mean()
+    compat = scores["psnr_paper_compat"]
+    assert compat.value == pytest.approx(-10 * np.log10(error), rel=1e-4) and compat.lo < compat.value < compat.hi
+    assert {*scores} - {*means} - {*estimates} == {"psnr_paper_compat", "lpips_oxford"}
+
+
+def test_what_add_returns_are_the_metrics_that_images_have():
+    data = images(PER_BATCH)
+    values = Panel(ALL, bootstrap=1, seed=0).add(**data)
+    assert {*values} == {metric.name for metric in PANEL if metric.per_image} - {"lpips_oxford"}
+    assert {metric.name for metric in PANEL if metric.raw} >= {name for name in values if name.startswith("raw_")}
+    assert all(column.dtype == np.float64 for column in values.values())
+
+
+def test_a_short_batch_compiles_nothing_and_true_images_are_seen_once(monkeypatch):
+    data = images()
+    truth = Truth(ALL)
+    first = fed(ALL, data, truth=truth)
+    compiled, seen = panel._measure._cache_size(), []
+    monkeypatch.setattr(panel, "_features", lambda *arguments, real=panel._features: seen.append(0) or real(*arguments))
+    again = fed(ALL, data, truth=truth)
+    assert panel._measure._cache_size() == compiled
+    assert len(seen) == 3  # batches, of composites
+    assert again.scores() == first.scores()
+    assert len(first) == COUNT
+
+
+def test_without_networks_what_needs_none_is_there_and_the_rest_says_what_to_fetch():
+    scores = by_name(fed(Networks(), images()))
+    for name, score in scores.items():
+        needs = next((n for n in ("inception", "lpips", "vgg16") if f"weights fetch {n}" in score.reason), None)
+        known = name.startswith(("l1", "hole", "psnr", "ssim", "raw"))
+        assert (score.value is None) == (needs is not None) == (not known), score
+        assert (score.lo is None) == (score.hi is None) == (score.n == 0) == (not known)
+    assert "fetch inception" in scores["fid"].reason and "fetch vgg16" in scores["fd_vgg16"].reason
+
+
+def test_other_weights_never_make_an_fid_or_an_lpips():
+    networks = Networks(
+        inception=projection(1, official=False),
+        lpips=Distance(jnp.float32(1), name="lpips_oxford"),
+        vgg16=projection(2),
+    )
+    filled = fed(networks, images())
+    scores = by_name(filled)
+    for name in ("fid", "kid", "p_ids", "u_ids", "inception_score", "inception_kl"):
+        assert scores[name][1:5] == (None, None, None, 0)
+        assert "published" in scores[name].reason
+    assert "inception_kl" not in filled.add(**images(PER_BATCH))
+    assert scores["fd_vgg16"].value is not None
+    assert scores["lpips"].value is None and "lpips_oxford" in scores["lpips"].reason
+    assert scores["lpips_oxford"].value > 0
+    oxford_is_missing = by_name(fed(ALL, images()))["lpips_oxford"]
+    assert oxford_is_missing.value is None and oxford_is_missing.reason
+
+
+def test_identical_images_leave_psnr_and_are_counted():
+    data = images()
+    data["output"][:3] = data["target"][:3]
+    scores = by_name(fed(Networks(), data))
+    assert {name: scores[name].n for name in ("psnr_db", "raw_psnr_db", "psnr_paper_compat", "ssim")} == {
+        "psnr_db": COUNT - 3,
+        "raw_psnr_db": COUNT - 3,
+        "psnr_paper_compat": COUNT - 3,
+        "ssim": COUNT,
+    }
+    assert all(math.isfinite(score.value + score.lo + score.hi) for score in scores.values() if score.n)
+    data["output"] = data["target"]
+    scores = by_name(fed(ALL, data))
+    for name in ("psnr_db", "raw_psnr_db", "psnr_paper_compat"):
+        assert scores[name][1:5] == (None, None, None, 0) and "identical" in scores[name].reason
+    assert [scores[name].value for name in ("l1_percent", "raw_l1_percent", "lpips", "p_ids")] == [0, 0, 0, 0]
+    assert [scores[name].value for name in ("fid", "kid", "fd_vgg16")] == pytest.approx([0, 0, 0], abs=1e-10)
+
+
+def test_one_image_has_neither_an_interval_nor_a_distribution():
+    scores = by_name(fed(ALL, images(1)))
+    assert scores["l1_percent"].value > 0 and scores["l1_percent"][2:] == (None, None, 1, "")
+    assert scores["psnr_paper_compat"].value is not None and scores["inception_kl"].value is not None
+    for name in ("fid", "kid", "p_ids", "u_ids", "inception_score", "fd_vgg16"):
+        assert scores[name].value is None and "one image" in scores[name].reason
+    assert by_name(fed(Networks(), images(), bootstrap=0))["ssim"].lo is None
+
+
+def test_discriminative_scores_need_scikit_learn_and_more_images_than_a_plane_separates(monkeypatch):
+    many = Networks(inception=projection(1, features=2 * COUNT - 1))
+    scores = by_name(fed(many, images()))
+    assert scores["u_ids"].value is None and "10 images are too few" in scores["p_ids"].reason
+    assert scores["fid"].value > 0
+    assert by_name(fed(many, images(COUNT + 1)))["u_ids"].value is not None
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    scores = by_name(fed(ALL, images()))
+    assert scores["p_ids"].value is None and "pip install scikit-learn" in scores["p_ids"].reason
+    assert scores["fid"].value > 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [(2, 4, 4), (2, 0, 0)], ids=["in a hole", "outside"])
+def test_an_output_that_is_not_finite_is_refused_and_not_added(value, place):
+    data = images(3)
+    filled = Panel(ALL, bootstrap=10, seed=0)
+    filled.add(**data)
+    before = filled.scores()
+    data["output"][place] = value
+    with pytest.raises(ValueError, match="the output of image 5 is not finite"):
+        filled.add(**data)
+    assert filled.scores() == before
+    filled.add(**data, count=2)  # where it is padding, it is nothing
+    assert len(filled) == 5
+
+
+def test_what_else_is_refused():
+    data = images(3)
+    filled = Panel(Networks(lpips=Distance(jnp.float32(np.nan))), bootstrap=10, seed=0)
+    with pytest.raises(ValueError, match="no image was added"):
+        filled.scores()
+    with pytest.raises(ValueError, match="lpips of image 0 is not finite"):
+        filled.add(**data)
+    for count in (0, 4):
+        with pytest.raises(ValueError, match=f"count is {count}; it must lie in 1..3"):
+            filled.add(**data, count=count)
+    with pytest.raises(ValueError, match="the mask of image 1 has no hole"):
+        filled.add(**data | {"mask": np.where(np.arange(3).reshape(3, 1, 1, 1) == 1, 1.0, data["mask"])})
+    with pytest.raises(ValueError, match="other networks"):
+        Panel(ALL, bootstrap=10, seed=0, truth=Truth(Networks()))
