@@ -13,7 +13,9 @@ import numpy as np
 from flax import nnx
 from jax.extend import core
 
-from dpconv_jax.models.dpconv import DPConv, Masks, _decoder_activation, _encoder_activation
+from dpconv_jax.models.dpconv import DPConv, _decoder_activation, _encoder_activation
+from dpconv_jax.models.generator import Generator, Masks
+from dpconv_jax.models.pconv import PConv
 
 MOVES = {
     "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "gather", "iota", "pad", "reshape", "rev",
@@ -37,6 +39,27 @@ class PlainDPConv(DPConv):
         u2 = _decoder_activation(self.u2.plain([a2], [up]))
         u3 = _decoder_activation(self.u3.plain([u2, e0], [same, same]))
         return self.u4.plain([u3, x], [up, same])
+
+
+class PlainPConv(PConv):
+    """The `benchmark` graph likewise."""
+
+    def __call__(
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        *,
+        inside: jax.Array | None = None,
+        dropout_key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Masks]:
+        skips = []
+        for stage in self.encoder:
+            if stage.conv.strides == 2:
+                skips.append(x)
+            x = stage.finish(stage.conv.plain([x], [False]))
+        for stage in self.decoder:
+            x = stage.finish(stage.conv.plain([x, skips.pop()], [True, False]))
+        return nnx.sigmoid(x), {}
 
 
 def _convolution_flops(equation: core.JaxprEqn) -> int:
@@ -77,7 +100,7 @@ def flops(jaxpr: core.Jaxpr) -> int:
     return total
 
 
-def generator(model: type[DPConv], width: float) -> Callable:
+def generator(model: type[Generator], width: float) -> Callable:
     """(parameters, image, mask) -> output, for a state of `model`'s parameters."""
     graph = nnx.split(nnx.eval_shape(lambda: model(width=width, rngs=nnx.Rngs(0))))[0]
 

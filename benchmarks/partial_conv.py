@@ -1,4 +1,4 @@
-"""What the partial convolutions of DPConv cost: over plain convolutions, and against PyTorch's reference layer.
+"""What partial convolutions cost DPConv and PConv: over plain convolutions, and against PyTorch's reference layer.
 
     python benchmarks/partial_conv.py [--rounds 5] [--size 256] [--batch 4] [--width 1.0] [--json FILE]
 
@@ -21,22 +21,28 @@ import numpy as np
 import torch
 import torch_reference
 from flax import nnx
-from flops import PlainDPConv, flops, generator
+from flops import PlainDPConv, PlainPConv, flops, generator
 
 from dpconv_jax.models.dpconv import DPConv
+from dpconv_jax.models.pconv import PConv
+
+NETWORKS = (DPConv, PlainDPConv, torch_reference.DPConv), (PConv, PlainPConv, torch_reference.PConv)
 
 
-def contenders(width: float, image: np.ndarray, mask: np.ndarray) -> tuple[dict, dict]:
+def contenders(
+    network: type, plain: type, reference: type, width: float, image: np.ndarray, mask: np.ndarray
+) -> tuple[dict, dict]:
     """(forward, training step) functions without arguments by name, and GFLOP an image of the two JAX networks."""
-    model = DPConv(width=width, rngs=nnx.Rngs(0))
-    for attention in (model.a1, model.a2):
-        attention.gamma[...] = jnp.float32(1)  # as after training: from 0 its branch would not be tested
+    model = network(width=width, rngs=nnx.Rngs(0))
+    if isinstance(model, DPConv):
+        for attention in (model.a1, model.a2):
+            attention.gamma[...] = jnp.float32(1)  # as after training: from 0 its branch would not be tested
     parameters = nnx.state(model, nnx.Param)
     x, m = jnp.asarray(image), jnp.asarray(mask)
     runs: dict[str, dict[str, Callable[[], object]]] = {"forward": {}, "step": {}}
     gflop, outputs = {}, {}
 
-    for name, kind in (("jax", DPConv), ("jax plain", PlainDPConv)):
+    for name, kind in (("jax", network), ("jax plain", plain)):
         generate = generator(kind, width)
         gflop[name] = flops(jax.make_jaxpr(generate)(parameters, x, m).jaxpr) / len(image) / 1e9
 
@@ -49,7 +55,7 @@ def contenders(width: float, image: np.ndarray, mask: np.ndarray) -> tuple[dict,
         runs["step"][name] = lambda run=step: jax.block_until_ready(run())
         outputs[name] = np.asarray(forward())
 
-    theirs = torch_reference.DPConv(width=width)
+    theirs = reference(width=width)
     theirs.load(jax.tree.map(np.asarray, nnx.to_pure_dict(parameters)))
     tx, tm = (torch.from_numpy(np.ascontiguousarray(a.transpose(0, 3, 1, 2))) for a in (image, mask))
     for name, valid in (("torch reference", tm), ("torch plain", None)):
@@ -65,10 +71,10 @@ def contenders(width: float, image: np.ndarray, mask: np.ndarray) -> tuple[dict,
         runs["forward"][name], runs["step"][name] = infer, step
         outputs[name] = infer().numpy().transpose(0, 2, 3, 1)
 
-    for ours, reference in (("jax", "torch reference"), ("jax plain", "torch plain")):
-        difference = np.abs(outputs[ours] - outputs[reference]).max()
+    for ours, other in (("jax", "torch reference"), ("jax plain", "torch plain")):
+        difference = np.abs(outputs[ours] - outputs[other]).max()
         if difference > 1e-4:
-            raise SystemExit(f"{ours} and {reference} differ by {difference:.2g}; 1e-4 is allowed")
+            raise SystemExit(f"{network.__name__}: {ours} and {other} differ by {difference:.2g}; 1e-4 is allowed")
     return runs, gflop
 
 
@@ -83,6 +89,25 @@ def seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, lis
             run()
             times[name].append(time.perf_counter() - start)
     return times
+
+
+def compared(runs: dict, gflop: dict[str, float], rounds: int) -> dict:
+    """FLOPs and times of one network, printed as they come."""
+    result: dict = {"gflop_per_image": gflop, "mask_path_flops_share": gflop["jax"] / gflop["jax plain"] - 1}
+    print(f"forward {gflop['jax']:.2f} GFLOP an image; mask path {result['mask_path_flops_share']:+.3%} FLOPs")
+    print(f"{'':16}{'':>18}{'ms':>8}{'/ torch reference':>19}{'/ jax plain':>13}")
+    for phase, times in ((phase, seconds(runs[phase], rounds)) for phase in runs):
+        result[phase] = {}
+        for name, values in times.items():
+            ratios = {
+                f"over {other}": statistics.median(a / b for a, b in zip(values, times[other], strict=True))
+                for other in ("torch reference", "jax plain")
+            }
+            median = statistics.median(values)
+            result[phase][name] = {"seconds": median, **ratios}
+            over_torch, over_plain = ratios.values()
+            print(f"{phase:16}{name:>18}{median * 1e3:8.0f}{over_torch:18.2f}x{over_plain:12.2f}x", flush=True)
+    return result
 
 
 def main() -> None:
@@ -100,27 +125,15 @@ def main() -> None:
     mask[:, options.size // 4 : -options.size // 4, options.size // 3 : -options.size // 8] = 0
     image = rng.random((*shape, 3), dtype=np.float32) * mask
 
-    runs, gflop = contenders(options.width, image, mask)
     setup = {name: getattr(options, name) for name in ("rounds", "size", "batch", "width")}
-    result: dict = {**setup, "gflop_per_image": gflop}
-    result["mask_path_flops_share"] = gflop["jax"] / gflop["jax plain"] - 1
     setting = f"{options.batch} x {options.size}^2, width {options.width}, float32"
-    print(f"DPConv, {setting}, medians of {options.rounds} rounds")
-    print(f"forward {gflop['jax']:.2f} GFLOP an image; mask path {result['mask_path_flops_share']:+.3%} FLOPs")
-    print(f"{'':16}{'':>18}{'ms':>8}{'/ torch reference':>19}{'/ jax plain':>13}")
-    for phase, times in ((phase, seconds(runs[phase], options.rounds)) for phase in runs):
-        result[phase] = {}
-        for name, values in times.items():
-            ratios = {
-                f"over {other}": statistics.median(a / b for a, b in zip(values, times[other], strict=True))
-                for other in ("torch reference", "jax plain")
-            }
-            median = statistics.median(values)
-            result[phase][name] = {"seconds": median, **ratios}
-            over_torch, over_plain = ratios.values()
-            print(f"{phase:16}{name:>18}{median * 1e3:8.0f}{over_torch:18.2f}x{over_plain:12.2f}x", flush=True)
+    results = {}
+    for network, plain, reference in NETWORKS:
+        print(f"{network.__name__}, {setting}, medians of {options.rounds} rounds")
+        runs, gflop = contenders(network, plain, reference, options.width, image, mask)
+        results[network.__name__] = compared(runs, gflop, options.rounds)
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.json.write_text(json.dumps(setup | results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The `paper` graph of DPConv in PyTorch, as the yardstick of `partial_conv.py`.
+"""The `paper` graph of DPConv and the `benchmark` graph of PConv in PyTorch, as the yardsticks of `partial_conv.py`.
 
-Its partial convolution is the reference multi-channel layer: a mask as wide as its features, convolved with a kernel of
-ones as large as the weights. Written from Eq. (1)-(4). NCHW; mask 1 = valid, 0 = hole.
+Their partial convolution is the reference multi-channel layer: a mask as wide as its features, convolved with a kernel
+of ones as large as the weights. Written from Eq. (1)-(4). NCHW; mask 1 = valid, 0 = hole.
 """
 
 import numpy as np
@@ -31,6 +31,11 @@ class Conv(nn.Module):
         linear = F.conv2d(x * mask, conv.weight, None, conv.stride, conv.padding, conv.dilation)
         return linear * scale + conv.bias[:, None, None] * updated, updated
 
+    @torch.no_grad()
+    def load(self, theirs: dict[str, np.ndarray]) -> None:
+        self.conv.weight.copy_(torch.from_numpy(np.array(theirs["kernel"].transpose(3, 2, 0, 1))))
+        self.conv.bias.copy_(torch.from_numpy(np.array(theirs["bias"])))
+
 
 class Attention(nn.Module):
     """x + gamma x softmax(query . key) value over positions; keys in holes are left out."""
@@ -49,6 +54,13 @@ class Attention(nn.Module):
         weights = logits.softmax(-1)
         return x + self.gamma * (value @ weights.transpose(1, 2)).view_as(x)
 
+    @torch.no_grad()
+    def load(self, theirs: dict) -> None:
+        self.gamma.copy_(torch.from_numpy(np.array(theirs["gamma"])))
+        for name, layer in self.named_children():
+            layer.weight.copy_(torch.from_numpy(np.array(theirs[name]["kernel"].T[:, :, None, None])))
+            layer.bias.copy_(torch.from_numpy(np.array(theirs[name]["bias"])))
+
 
 def _double(pair: Pair) -> Pair:
     x, mask = pair
@@ -58,6 +70,16 @@ def _double(pair: Pair) -> Pair:
 def _concat(*pairs: Pair) -> Pair:
     features, masks = zip(*pairs, strict=True)
     return torch.cat(features, 1), None if masks[0] is None else torch.cat(masks, 1)
+
+
+def _encoded(layer: Conv, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
+    x, mask = layer(x, mask)
+    return F.relu(F.instance_norm(x)), mask
+
+
+def _decoded(layer: Conv, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
+    x, mask = layer(x, mask)
+    return F.leaky_relu(F.instance_norm(x), 0.2), mask
 
 
 class DPConv(nn.Module):
@@ -78,45 +100,55 @@ class DPConv(nn.Module):
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """x (B, 3, H, W) with holes 0, mask (B, 1, H, W), or None for plain convolutions -> (B, 3, H, W)."""
-
-        def encoded(layer: Conv, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
-            x, mask = layer(x, mask)
-            return F.relu(F.instance_norm(x)), mask
-
-        def decoded(layer: Conv, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
-            x, mask = layer(x, mask)
-            return F.leaky_relu(F.instance_norm(x), 0.2), mask
-
         image = (x, None if mask is None else mask.expand_as(x))
         e0, m0 = self.e0(*image)
         e0 = F.relu(e0), m0
-        e2 = encoded(self.e2, *encoded(self.e1, *e0))
-        e3 = encoded(self.e3, *e2)
-        d = encoded(self.d1, *e3)
+        e2 = _encoded(self.e2, *_encoded(self.e1, *e0))
+        e3 = _encoded(self.e3, *e2)
+        d = _encoded(self.d1, *e3)
         for layer in (self.d2, self.d3, self.d4):
-            y, m = encoded(layer, *d)
+            y, m = _encoded(layer, *d)
             d = y + d[0], m
 
         x, m = d
         a1 = F.relu(self.a1(x, None) if m is None else self.a1(x * m, m[:, :1])), m
-        u1 = decoded(self.u1, *_double(_concat(e3, a1)))
+        u1 = _decoded(self.u1, *_double(_concat(e3, a1)))
         x, m = _concat(e2, u1)
         a2 = F.relu(self.a2(x, None) if m is None else self.a2(x * m, m.amax(1, keepdim=True))), m
-        u2 = decoded(self.u2, *_double(a2))
-        u3 = decoded(self.u3, *_concat(u2, e0))
+        u2 = _decoded(self.u2, *_double(a2))
+        u3 = _decoded(self.u3, *_concat(u2, e0))
         return torch.sigmoid(self.u4(*_concat(_double(u3), image))[0])
 
     def load(self, parameters: dict[str, dict]) -> None:
-        """Take the parameters of `dpconv_jax.models.DPConv` as a pure dict of NumPy arrays."""
-        with torch.no_grad():
-            for name, layer in self.named_children():
-                theirs = parameters[name]
-                if isinstance(layer, Conv):
-                    layer.conv.weight.copy_(torch.from_numpy(np.array(theirs["kernel"].transpose(3, 2, 0, 1))))
-                    layer.conv.bias.copy_(torch.from_numpy(np.array(theirs["bias"])))
-                else:
-                    layer.gamma.copy_(torch.from_numpy(np.array(theirs["gamma"])))
-                    for part in ("query", "key", "value"):
-                        kernel, bias = theirs[part]["kernel"], theirs[part]["bias"]
-                        getattr(layer, part).weight.copy_(torch.from_numpy(np.array(kernel.T[:, :, None, None])))
-                        getattr(layer, part).bias.copy_(torch.from_numpy(np.array(bias)))
+        """Take the parameters of `dpconv_jax.models.dpconv.DPConv` as a pure dict of NumPy arrays."""
+        for name, layer in self.named_children():
+            layer.load(parameters[name])
+
+
+class PConv(nn.Module):
+    def __init__(self, *, width: float = 1.0):
+        super().__init__()
+        c64, c128, c256 = (max(8, round(width * channels)) for channels in (64, 128, 256))
+        encoder = (3, c64, 7, 2), (c64, c128, 5, 2), (c128, c256, 5, 1), (c256, c256, 5, 2), (c256, c128, 3, 2)
+        self.encoder = nn.ModuleList(Conv(i, o, size, strides=strides) for i, o, size, strides in encoder)
+        decoder = (c128 + c256, c128), (c128 + c256, c128), (c128 + c64, c64), (c64 + 3, 3)
+        self.decoder = nn.ModuleList(Conv(i, o, 3) for i, o in decoder)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """As that of `DPConv`."""
+        image = (x, None if mask is None else mask.expand_as(x))
+        e0, m0 = self.encoder[0](*image)
+        e0 = F.relu(e0), m0
+        e2 = _encoded(self.encoder[2], *_encoded(self.encoder[1], *e0))
+        e3 = _encoded(self.encoder[3], *e2)
+        e4 = _encoded(self.encoder[4], *e3)
+        u1 = _decoded(self.decoder[0], *_concat(_double(e4), e3))
+        u2 = _decoded(self.decoder[1], *_concat(_double(u1), e2))
+        u3 = _decoded(self.decoder[2], *_concat(_double(u2), e0))
+        return torch.sigmoid(self.decoder[3](*_concat(_double(u3), image))[0])
+
+    def load(self, parameters: dict[str, dict]) -> None:
+        """Take the parameters of `dpconv_jax.models.pconv.PConv` as a pure dict of NumPy arrays."""
+        for part, layers in self.named_children():
+            for index, layer in enumerate(layers):
+                layer.load(parameters[part][index]["conv"])

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.loss.flip_target = 0.1  # probability of a flipped label
 
     config.vgg = ConfigDict()  # of the loss terms made of VGG-16's features
-    config.vgg.weights = ""  # .npz or .safetensors of VGG-16; needed where the loss has such a term
+    config.vgg.weights = ""  # .npz, .safetensors, .pth or .h5 of VGG-16; needed where the loss has such a term
     config.vgg.start = 0  # steps before those terms count: without VGG-16 a step is several times faster
 
     config.optim = ConfigDict()

@@ -13,8 +13,8 @@ than `Sight.limit`: larger areas are covered by windows that overlap by a quarte
 without a hole are left out.
 
 Shape. A window moves rather than leave the photo. Where the photo is smaller, or its sides are no multiples of the
-network's stride, it is continued by reflection, its mask with it, up to the next multiple: by at most seven pixels, at
-the right and at the bottom. So that few shapes are compiled, arrays have sides that are multiples of `STEP`; what lies
+network's stride, it is continued by reflection, its mask with it, up to the next multiple: by less than a stride, at
+the right and at the bottom. So that few shapes are compiled, array sides are multiples of `STEP` too; what lies
 beyond the reflection is not `inside`, and counts for nothing in convolutions, InstanceNorm and attention.
 
 Images are (H, W, 3), uint8 or float32 in [0, 1]; holes are bool (H, W).
@@ -32,7 +32,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-STEP = 64  # sides of arrays are multiples of it
+STEP = 64  # sides of arrays are multiples of it, and of the network's stride
 NARROW = 2  # pixels that a narrow part of a hole, such as a corner, may stand out of a wider one
 PIXELS = 2**19  # of one batch, at least one window: eight of 256 x 256
 
@@ -208,7 +208,8 @@ class _Line(NamedTuple):
         first, last = max(0, found[0] - sight.size // 2), min(side, found[-1] + 1 + sight.size // 2)
         extent, overlap = max(last - first, sight.size // 2), sight.limit // 4
         number = 1 if extent <= sight.limit else math.ceil((extent - overlap) / (sight.limit - overlap))
-        length = min(-(-(extent + (number - 1) * overlap) // (number * STEP)) * STEP, sight.limit)
+        step = math.lcm(STEP, sight.stride)
+        length = min(-(-(extent + (number - 1) * overlap) // (number * step)) * step, sight.limit)
         if number == 1:
             first = max(0, min(first - (length - (last - first)) // 2, side - length))
         starts = np.linspace(first // 2, -(-max(first, last - length) // 2), number)

@@ -43,7 +43,7 @@ FLOW = {
     "windows": set(),
     "holes": {"photo", "data"},
     "photo": {"data", "files"},
-    "weights": {"checkpoints", "models", "door", "files"},
+    "weights": {"checkpoints", "models", "door", "files", "progress"},
     "meter": {"steps", "writers", "progress"},
     "steps": {"recipes", "models", "trees"},
     "recipes": {"losses", "models"},
@@ -184,7 +184,7 @@ def test_no_path_of_one_machine():
 def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["baselines"], *extras["demo"], *extras["bench"]]
+    declared = [*project["dependencies"], *extras["baselines"], *extras["demo"], *extras["h5"], *extras["bench"]]
     distributions = {re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in declared}
     owners = importlib.metadata.packages_distributions()
     for path in MODULES:

@@ -96,6 +96,14 @@ def test_a_window_is_continued_by_reflection_and_what_is_beyond_is_not_inside():
     assert not seen[0, 48:].any() and not mask[0, :, 72:].any()
 
 
+def test_a_window_is_a_multiple_of_a_long_stride():
+    image, hole = photo(150, 300), np.zeros((150, 300), bool)
+    hole[40:50, 30:60] = True
+    recorder = Recorder()
+    filled(image, hole, recorder, sight=Sight(size=256, limit=256, stride=128))
+    assert {seen.shape[1:3] for seen, _, _ in recorder.seen} == {(256, 256)}
+
+
 def test_few_shapes_serve_photos_of_all_sizes():
     recorder = Recorder()
     rng = np.random.default_rng(0)

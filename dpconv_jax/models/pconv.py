@@ -76,7 +76,6 @@ class PConv(Generator):
         self.decoder.append(stage(last + skips.pop(), 3, 3, 1, jax.nn.identity, normed=False))
         self.stride = 2 ** len(self.decoder)
         self.variant = variant
-        self.dtype = dtype
 
     def __call__(
         self,
@@ -89,7 +88,7 @@ class PConv(Generator):
         """`Generator` says it all; `stride` is 16 (`benchmark`) or size / 2, and there is no dropout."""
         self.check(x, mask)
         masks: Masks = {"input": within(jax.lax.stop_gradient(mask).astype(jnp.float32), inside)}
-        seen, skips = Source(within(x.astype(self.dtype), inside), masks["input"]), []
+        seen, skips = Source(x, masks["input"]), []
         for index, stage in enumerate(self.encoder):
             if stage.conv.strides == 2:
                 skips.append(seen)

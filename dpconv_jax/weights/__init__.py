@@ -1,1 +1,1 @@
-"""Weight files: our own `.safetensors`, and the feature network of the style loss."""
+"""Weight files: our own `.safetensors`, and the networks that others publish."""
