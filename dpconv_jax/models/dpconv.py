@@ -3,7 +3,6 @@
 Convention: NHWC; mask (B, H, W, 1), 1 = valid, 0 = hole.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import jax
@@ -99,14 +98,7 @@ class DPConv(Generator):
     ) -> tuple[jax.Array, Masks]:
         """Sides must be multiples of 8; `Generator` says the rest. Masks of every layer but the attentions."""
         self.check(x, mask)
-        height, width = x.shape[1:3]
-        side = min(height, width) // self.stride if isinstance(height, int) and isinstance(width, int) else None
-        if side is not None and max(self.dilations) >= side:  # None: jax.export does not know sides yet
-            warnings.warn(
-                f"dilation {max(self.dilations)} reaches the side of the {side} x {side} map: its outer taps see only "
-                "padding and do not train",
-                stacklevel=2,
-            )
+        self.warn_of_untrained_taps(x, self.dilations, reduction=self.stride)
         x = within(x.astype(self.dtype), inside)
         masks: Masks = {"input": within(jax.lax.stop_gradient(mask).astype(jnp.float32), inside)}
         if self.variant == "paper":

@@ -3,7 +3,6 @@
 Convention: NHWC; mask (B, H, W, 1), 1 = valid, 0 = hole.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 
 import jax
@@ -101,14 +100,7 @@ class GConv(Generator):
     ) -> tuple[jax.Array, Masks]:
         """Sides must be multiples of 8; `Generator` says the rest. No layer has a mask, and none has dropout."""
         self.check(x, mask)
-        height, width = x.shape[1:3]
-        side = min(height, width) // 4 if isinstance(height, int) and isinstance(width, int) else None
-        if side is not None and max(self.dilations) >= side:  # None: jax.export does not know sides yet
-            warnings.warn(
-                f"dilation {max(self.dilations)} reaches the side of the {side} x {side} map: its outer taps see only "
-                "padding and do not train",
-                stacklevel=2,
-            )
+        self.warn_of_untrained_taps(x, self.dilations, reduction=4)
         mask = within(lax.stop_gradient(mask).astype(jnp.float32), inside)
         image = jnp.where(mask > 0, x, 0.0)
         ones = within(jnp.ones_like(mask), inside)

@@ -1,6 +1,8 @@
 """What a generator is, whatever the method."""
 
+import warnings
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import jax
 from flax import nnx
@@ -17,8 +19,8 @@ class Generator(nnx.Module):
     (of computation; parameters, mask sums and statistics are float32) and `rngs`. It raises ValueError for a field
     without a meaning.
 
-    An image that it makes on the way and that is to be trained as well, such as GConv's coarse one, is sown:
-    `self.sow(nnx.Intermediate, "coarse", image)`, (B, H, W, 3) RGB in [0, 1].
+    An image that it makes on the way and that is to be trained as well, such as GConv's coarse one, it keeps as
+    `self.coarse = nnx.Intermediate(image)`, (B, H, W, 3) RGB in [0, 1].
     """
 
     stride: int  # both sides of an image must be multiples of it
@@ -54,6 +56,19 @@ class Generator(nnx.Module):
             raise ValueError(f"the image is {height} x {width}; both sides must be multiples of {self.stride}")
         if channels != 3 or mask.shape != (batch, height, width, 1):
             raise ValueError(f"image {x.shape} and mask {mask.shape} must be (B, H, W, 3) and (B, H, W, 1)")
+
+    def warn_of_untrained_taps(self, x: jax.Array, dilations: Sequence[int], *, reduction: int) -> None:
+        """Where the largest of `dilations` reaches the side of its map, that of x divided by `reduction`."""
+        height, width = x.shape[1:3]
+        if not (isinstance(height, int) and isinstance(width, int)):
+            return  # jax.export does not know sides yet
+        side = min(height, width) // reduction
+        if max(dilations) >= side:
+            warnings.warn(
+                f"dilation {max(dilations)} reaches the side of the {side} x {side} map: its outer taps see only "
+                "padding and do not train",
+                stacklevel=3,
+            )
 
     def freeze_encoder(self) -> None:
         """After `train()`: the encoder's BatchNorm keeps and uses its running statistics.
