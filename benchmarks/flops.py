@@ -1,26 +1,14 @@
-"""Arithmetic of a network, counted in its jaxpr: exact, and the same on every backend.
+"""The networks without their masks, whose arithmetic is counted beside that of the real ones (study/arithmetic.py)."""
 
-2 for each multiply-add of a matrix product or convolution (of pixels, not padding), 1 for each element of any other
-arithmetic.
-"""
-
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jax.extend import core
 
 from dpconv_jax.models.dpconv import DPConv, _decoder_activation, _encoder_activation
 from dpconv_jax.models.generator import Generator, Masks
 from dpconv_jax.models.pconv import PConv
-
-MOVES = {
-    "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "gather", "iota", "pad", "reshape", "rev",
-    "slice", "split", "squeeze", "stop_gradient", "transpose", "dynamic_slice", "platform_index",
-}  # fmt: skip
 
 
 class PlainDPConv(DPConv):
@@ -60,44 +48,6 @@ class PlainPConv(PConv):
         for stage in self.decoder:
             x = stage.finish(stage.conv.plain([x, skips.pop()], [True, False]))
         return nnx.sigmoid(x), {}
-
-
-def _convolution_flops(equation: core.JaxprEqn) -> int:
-    """Of an ungrouped convolution without dilation of its input; products with padding are not counted."""
-    inputs, kernel = (variable.aval.shape for variable in equation.invars)
-    options = equation.params
-    numbers = options["dimension_numbers"]
-    total = 2 * inputs[numbers.lhs_spec[0]] * kernel[numbers.rhs_spec[0]] * kernel[numbers.rhs_spec[1]]
-    for axis, stride in enumerate(options["window_strides"]):
-        size, taps = inputs[numbers.lhs_spec[2 + axis]], kernel[numbers.rhs_spec[2 + axis]]
-        outputs = equation.outvars[0].aval.shape[numbers.out_spec[2 + axis]]
-        before, dilation = options["padding"][axis][0], options["rhs_dilation"][axis]
-        places = np.arange(outputs)[:, None] * stride + np.arange(taps) * dilation - before
-        total *= int(np.sum((places >= 0) & (places < size)))
-    return total
-
-
-def flops(jaxpr: core.Jaxpr) -> int:
-    """Arithmetic of a jaxpr, loops and calls included."""
-    total = 0
-    for equation in jaxpr.eqns:
-        name, shape = equation.primitive.name, equation.outvars[0].aval.shape
-        inner = [p.jaxpr if isinstance(p, core.ClosedJaxpr) else p for p in equation.params.values()]
-        inner = [p for p in inner if isinstance(p, core.Jaxpr)]
-        if name == "conv_general_dilated":
-            total += _convolution_flops(equation)
-        elif name == "dot_general":
-            contracted = equation.params["dimension_numbers"][0][0]
-            total += 2 * math.prod(shape) * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        elif name == "cond":
-            total += max(flops(branch.jaxpr) for branch in equation.params["branches"])
-        elif inner:
-            total += equation.params.get("length", 1) * sum(flops(p) for p in inner)
-        elif name.startswith("reduce_"):
-            total += equation.invars[0].aval.size
-        elif name not in MOVES:
-            total += math.prod(shape)
-    return total
 
 
 def generator(model: type[Generator], width: float) -> Callable:

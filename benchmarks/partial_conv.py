@@ -21,10 +21,11 @@ import numpy as np
 import torch
 import torch_reference
 from flax import nnx
-from flops import PlainDPConv, PlainPConv, flops, generator
+from flops import PlainDPConv, PlainPConv, generator
 
 from dpconv_jax.models.dpconv import DPConv
 from dpconv_jax.models.pconv import PConv
+from dpconv_jax.study.arithmetic import flops
 
 NETWORKS = (DPConv, PlainDPConv, torch_reference.DPConv), (PConv, PlainPConv, torch_reference.PConv)
 

@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
     config.optim.warmup_steps = 0  # linear, before the schedule
     config.optim.clip_norm = 0.0  # global norm of the generator's gradient; 0 is off
     config.optim.ema = 0.0  # decay of the averaged generator used by evaluation; 0 is off
-    config.optim.finetune_steps = 0  # the last so many: the encoder's BatchNorm is frozen, and the generator's rate is
-    config.optim.finetune_lr = 5e-5  # this one (Liu et al. 2018)
+    config.optim.finetune = 0.0  # the last share of the steps: the encoder's BatchNorm is frozen, and the generator's
+    config.optim.finetune_lr = 5e-5  # rate is this one (Liu et al. 2018)
 
     config.data = ConfigDict()
     config.data.name = "synthetic_garments"
@@ -72,7 +72,7 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.batch_size = 16
     config.eval.examples = 0  # of the validation split; 0 is all
-    config.eval.baselines = ("mean",)  # beside the network: "mean", "telea", "ns" (the last two need opencv)
+    config.eval.baselines = ("mean",)  # beside the network: names of baselines/classical.py
     config.eval.bootstrap = 1000  # resamples behind each 95 % interval
 
     return config

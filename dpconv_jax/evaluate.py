@@ -74,7 +74,9 @@ def _composite_l1(output: ArrayLike, target: ArrayLike, mask: ArrayLike) -> jax.
     return metrics.l1(metrics.composite(output=output, target=target, mask=mask), target)
 
 
-class _Padded(NamedTuple):
+class Padded(NamedTuple):
+    """A batch of full size: `masked` is `image` with zeros in the holes, all float32."""
+
     image: np.ndarray
     mask: np.ndarray
     masked: np.ndarray
@@ -82,8 +84,11 @@ class _Padded(NamedTuple):
     batch: Batch
 
 
-def _padded(batches: Iterable[Batch], bucket: int) -> Iterator[_Padded]:
-    """Short batches repeat their last row up to the first batch's size, so that a jitted method compiles once."""
+def padded(batches: Iterable[Batch], bucket: int) -> Iterator[Padded]:
+    """Short batches repeat their last row up to the first batch's size, so that a jitted method compiles once.
+
+    Raises UsageError where there is no batch.
+    """
     size = 0
     for batch in batches:
         image, mask = np.asarray(batch["image"], np.float32), np.asarray(batch["mask"], np.float32)
@@ -91,12 +96,13 @@ def _padded(batches: Iterable[Batch], bucket: int) -> Iterator[_Padded]:
         size = size or count
         rows = np.minimum(np.arange(max(size, count)), count - 1)
         image, mask = image[rows], mask[rows]
-        yield _Padded(image, mask, np.where(mask > 0.5, image, np.float32(0.0)), count, batch)
+        yield Padded(image, mask, np.where(mask > 0.5, image, np.float32(0.0)), count, batch)
     if not size:
         raise UsageError(f"no validation image for the hole-ratio bucket {BUCKETS[bucket]}: nothing to evaluate")
 
 
-def _outputs(name: str, method: BatchMethod, batch: _Padded) -> np.ndarray:
+def outputs(name: str, method: BatchMethod, batch: Padded) -> np.ndarray:
+    """What `method` makes of a batch, padding included; ValueError for an output of another shape."""
     # Copies: a method that writes into its arguments must not change what the next one sees.
     output = np.asarray(method(batch.masked.copy(), batch.mask.copy()), np.float32)
     if output.shape != batch.image.shape:
@@ -112,8 +118,8 @@ def validation_l1(method: BatchMethod, batches_for_bucket: Callable[[int], Itera
     means = []
     for bucket in range(len(BUCKETS)):
         values = []
-        for batch in _padded(batches_for_bucket(bucket), bucket):
-            output = _outputs("validation", method, batch)
+        for batch in padded(batches_for_bucket(bucket), bucket):
+            output = outputs("validation", method, batch)
             values.append(np.asarray(_composite_l1(output, batch.image, batch.mask))[: batch.count])
         means.append(100.0 * np.concatenate(values).mean(dtype=np.float64))
     return float(np.mean(means))
@@ -143,12 +149,12 @@ def evaluate(
     for bucket in range(len(BUCKETS)):
         values: dict[tuple[str, str], list[float]] = {}
         shown: list[Example] = []
-        for batch in _padded(batches_for_bucket(bucket), bucket):
+        for batch in padded(batches_for_bucket(bucket), bucket):
             entries = batch.batch["row"]
             manifest += entries
             pictures = _examples(batch, entries)
             for name, method in methods.items():
-                output = _outputs(name, method, batch)
+                output = outputs(name, method, batch)
                 composites, measured = jax.device_get(_composite_and_metrics(output, batch.image, batch.mask))
                 for i, example in enumerate(pictures):
                     example.raw[name] = output[i].copy()
@@ -169,7 +175,7 @@ def evaluate(
     return Evaluation(rows, kept, hashlib.sha256((out_dir / "manifest.jsonl").read_bytes()).hexdigest())
 
 
-def _examples(batch: _Padded, entries: Sequence[masks.Row]) -> list[Example]:
+def _examples(batch: Padded, entries: Sequence[masks.Row]) -> list[Example]:
     return [
         Example(
             id=entry.id,

@@ -49,8 +49,9 @@ def write(
 ) -> Path:
     """Writes `workdir`/report.md and report.png, each whole or not at all, and returns the path of the former.
 
-    `terms` are the weights of the training's loss by name; `rows`, `examples` and `manifest` are those of `evaluate.evaluate`, where the network is the first method; `step` is
-    the evaluated checkpoint's, `images_seen` and `seconds` are of the training behind it; `notes` join "What was run".
+    `terms` are the weights of the training's loss by name; `rows`, `examples` and `manifest` are those of
+    `evaluate.evaluate`, where the network is the first method; `step` is the evaluated checkpoint's, `images_seen` and
+    `seconds` are of the training behind it; `notes` join "What was run".
     Learning curves come from `workdir`/metrics.jsonl and are left out where it is absent.
     """
     workdir = Path(workdir)
@@ -294,7 +295,8 @@ def draw(
     return figure
 
 
-def _dress(ax: Axes, title: str, *, xlabel: str) -> None:
+def dress(ax: Axes, title: str, *, xlabel: str) -> None:
+    """A panel's title, label and quiet frame."""
     ax.set_title(title, fontsize=10.5, color=INK, loc="left", pad=8)
     ax.set_xlabel(xlabel, fontsize=9, color=INK)
     ax.spines[["top", "right"]].set_visible(False)
@@ -319,7 +321,7 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 
 def _loss_curves(ax: Axes, curves: Curves, terms: Sequence[str]) -> None:
-    _dress(ax, "Weighted terms of the loss, training", xlabel="step")
+    dress(ax, "Weighted terms of the loss, training", xlabel="step")
     drawn = False
     for term, colour in zip(terms, TERM_COLOURS, strict=False):
         steps, values = curves.get(f"train/{term}", (np.array([]), np.array([])))
@@ -341,7 +343,7 @@ def _loss_curves(ax: Axes, curves: Curves, terms: Sequence[str]) -> None:
 
 
 def _validation_curve(ax: Axes, curves: Curves, *, step: int) -> None:
-    _dress(ax, "Validation l1 %, composites, mean of the three buckets", xlabel="step")
+    dress(ax, "Validation l1 %, composites, mean of the three buckets", xlabel="step")
     steps, values = curves.get("val/l1", (np.array([]), np.array([])))
     if not np.isfinite(values).any():
         return _nothing(ax, "no validation in this folder's log")
@@ -360,7 +362,7 @@ def _validation_curve(ax: Axes, curves: Curves, *, step: int) -> None:
 
 def _metric_panel(ax: Axes, rows: Sequence[Row], metric: Metric) -> None:
     """Bars from zero for errors; for PSNR and SSIM, whose zero means nothing here, points."""
-    _dress(ax, f"{metric.label}, {'higher' if metric.higher_is_better else 'lower'} is better", xlabel="hole ratio")
+    dress(ax, f"{metric.label}, {'higher' if metric.higher_is_better else 'lower'} is better", xlabel="hole ratio")
     methods = _methods(rows)
     width = 0.8 / len(methods)
     for i, method in enumerate(methods):

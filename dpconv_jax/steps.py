@@ -136,9 +136,15 @@ def schedule(optim: ConfigDict, *, steps: int, steps_per_epoch: int) -> Callable
         return warmup
 
     def tuned(step: jax.Array) -> jax.Array:
-        return jnp.where(step < steps - optim.finetune_steps, factor(step), optim.finetune_lr / optim.generator_lr)
+        is_last = step >= finetuning_from(optim, steps=steps)
+        return jnp.where(is_last, optim.finetune_lr / optim.generator_lr, factor(step))
 
-    return tuned if optim.finetune_steps else factor
+    return tuned if optim.finetune else factor
+
+
+def finetuning_from(optim: ConfigDict, *, steps: int) -> int:
+    """How many steps go before the fine-tuning."""
+    return steps - round(optim.finetune * steps)
 
 
 def infer(graph: nnx.GraphDef, whole: Tree, image: jax.Array, mask: jax.Array) -> jax.Array:

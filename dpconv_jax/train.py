@@ -10,7 +10,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -43,7 +43,7 @@ NAMES = {  # field -> what it may be called
     "mask.preset": masks.PRESETS,
 }
 LEAST = {  # field -> its least value
-    **dict.fromkeys(("seed", "vgg.start", "optim.finetune_steps", "eval.examples"), 0),
+    **dict.fromkeys(("seed", "vgg.start", "eval.examples"), 0),
     **dict.fromkeys(("data.max_pixels", "data.threads", "eval.batch_size", "eval.bootstrap"), 1),
     **{f"train.{name}": 1 for name in ("steps", "log_every", "image_every", "eval_every", "checkpoint_every", "keep")},
 }
@@ -56,36 +56,50 @@ def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, c
     Raises UsageError for a mistake in the config or `workdir`, and SystemExit(42) after SIGTERM or SIGINT, with the
     state saved.
     """
-    workdir = pathlib.Path(workdir)
     with Stop().listening() as stop:
-        mesh = check(config)
-        vgg = load_vgg(config)
-        mask_files = open_mask_files(config)
-        source = open_source(config, "train")
-        validation = open_validation(config, mask_files)
+        tools = train_to_the_end(config, workdir, stop=stop)
+        evaluate_best(config, pathlib.Path(workdir), **tools, command=command)
 
-        gan = steps.build(config, steps_per_epoch=max(1, len(source) // config.train.batch_size))
-        remember(config, workdir, step=newest_step(workdir))
-        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
-        state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
-        state = checkpoints.restore_newest(state)
-        describe(config, state, source, mesh)
 
-        inpaint = Inpainter(gan.generator, mesh, batch_size=config.eval.batch_size)
-        train(
-            config,
-            gan,
-            state,
-            batches=open_batches(config, source, mask_files),
-            validation=validation,
-            inpaint=inpaint,
-            vgg=vgg,
-            mesh=mesh,
-            checkpoints=checkpoints,
-            writer=Writer(workdir, step=int(state.step)),
-            stop=stop,
-        )
-        evaluate_best(config, workdir, validation=validation, inpaint=inpaint, vgg=vgg, command=command)
+class Tools(TypedDict):
+    """What training and evaluation share."""
+
+    validation: Validation
+    inpaint: Inpainter
+    vgg: VGG16 | None
+
+
+def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, stop: Stop) -> Tools:
+    """Trains to train.steps, going on where `workdir` stands. Raises what `train_and_evaluate` does."""
+    workdir = pathlib.Path(workdir)
+    mesh = check(config)
+    vgg = load_vgg(config)
+    mask_files = open_mask_files(config)
+    source = open_source(config, "train")
+    validation = open_validation(config, mask_files)
+
+    gan = steps.build(config, steps_per_epoch=max(1, len(source) // config.train.batch_size))
+    remember(config, workdir, step=newest_step(workdir))
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
+    state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
+    state = checkpoints.restore_newest(state)
+    describe(config, state, source, mesh)
+
+    inpaint = Inpainter(gan.generator, mesh, batch_size=config.eval.batch_size)
+    train(
+        config,
+        gan,
+        state,
+        batches=open_batches(config, source, mask_files),
+        validation=validation,
+        inpaint=inpaint,
+        vgg=vgg,
+        mesh=mesh,
+        checkpoints=checkpoints,
+        writer=Writer(workdir, step=int(state.step)),
+        stop=stop,
+    )
+    return {"validation": validation, "inpaint": inpaint, "vgg": vgg}
 
 
 def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, command: str) -> None:
@@ -125,11 +139,13 @@ def check(config: ConfigDict) -> Mesh:
     for name in ("optim.generator_lr", "optim.discriminator_lr"):
         if not 0 < config[name] < math.inf:
             raise UsageError(f"{name} is {config[name]}; it must be above 0")
-    if config.optim.finetune_steps:
+    if not 0 <= config.optim.finetune <= 1:
+        raise UsageError(f"optim.finetune is {config.optim.finetune}; it must lie in [0, 1]")
+    if config.optim.finetune:
         try:
             generator.freeze_encoder()
         except ValueError as error:
-            raise UsageError(f"optim.finetune_steps is {config.optim.finetune_steps}, but {error}") from error
+            raise UsageError(f"optim.finetune is {config.optim.finetune}, but {error}") from error
     if not 0 <= config.optim.ema < 1:
         raise UsageError(f"optim.ema is {config.optim.ema}; it must lie in [0, 1)")
     if not 0 <= coverage <= 1:
@@ -241,6 +257,7 @@ def train(
 ) -> steps.GanState:
     """From the state's step to train.steps; log lines, pictures, validation and checkpoints in their cadence."""
     cadence, start = config.train, int(state.step)
+    finetuning_from = steps.finetuning_from(config.optim, steps=cadence.steps)
     step_on_mesh = compile_step(gan, config, mesh)
     vgg = jax.device_put(vgg, sharding.replicated(mesh))
     samples = fixed_samples(validation)
@@ -281,7 +298,7 @@ def train(
                 batch = next(batches)
                 bad = int(batch["bad"].sum())
                 arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
-                frozen = step > cadence.steps - config.optim.finetune_steps
+                frozen = step > finetuning_from
                 state, numbers = step_on_mesh(state, arrays, vgg if step > config.vgg.start else None, frozen)
                 meter.add(step, numbers, bad=bad)
                 reporter.advance(step)

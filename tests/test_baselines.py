@@ -1,10 +1,11 @@
 """The methods that do not learn: what they may read, and what they must restore."""
 
-import builtins
+import sys
 
 import numpy as np
 import pytest
 
+from dpconv_jax import baselines
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
 
@@ -43,8 +44,8 @@ def test_mean_fill_is_the_mean_valid_colour():
     np.testing.assert_array_equal(classical.mean_fill(image, np.zeros_like(mask)), np.full_like(image, 0.5))
 
 
-@pytest.mark.parametrize("name", ["telea", "ns"])
-def test_opencv_continues_a_ramp_better_than_the_mean(name):
+@pytest.mark.parametrize("name", ["telea", "ns", "biharmonic"])
+def test_a_ramp_is_continued_better_than_the_mean(name):
     _, mask = image_and_mask()
     ramp = np.broadcast_to(np.linspace(0.1, 0.9, 32, dtype=np.float32)[None, :, None], (24, 32, 3))
 
@@ -54,24 +55,40 @@ def test_opencv_continues_a_ramp_better_than_the_mean(name):
     assert error(name) < 0.5 * error("mean")
 
 
-def test_batched_runs_every_image_and_names_unknown_methods():
+@pytest.mark.parametrize("name", ["mean", "biharmonic", "patchmatch"])
+def test_without_a_valid_pixel_all_is_grey(name):
     image, mask = image_and_mask()
-    images, masks = np.stack([image, image[::-1]]), np.stack([mask, mask])
-    filled = classical.batched(["mean", "ns"])["ns"](images, masks)
-    np.testing.assert_array_equal(filled[1], classical.navier_stokes(images[1], mask))
-    with pytest.raises(UsageError, match=r"'patchmatch'; known: mean, telea, ns"):
-        classical.batched(["mean", "patchmatch"])
+    np.testing.assert_array_equal(classical.METHODS[name](image, np.zeros_like(mask)), np.full_like(image, 0.5))
 
 
-def test_missing_opencv_is_said_before_any_image(monkeypatch):
-    real_import = builtins.__import__
+@pytest.mark.parametrize("name", classical.METHODS)
+def test_batched_fills_an_image_as_it_would_be_alone(name):
+    pairs = [image_and_mask(seed) for seed in range(5)]
+    images, masks = (np.stack(each)[:, ::-1] for each in zip(*pairs, strict=True))
+    fill = classical.batched([name])[name]
+    alone = np.stack([classical.METHODS[name](image, mask) for image, mask in zip(images, masks, strict=True)])
+    np.testing.assert_array_equal(fill(images, masks), alone)
+    np.testing.assert_array_equal(fill(images[::-1], masks[::-1])[::-1], alone)
 
-    def without_cv2(name, *args, **kwargs):
-        if name == "cv2":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without_cv2)
-    assert list(classical.batched(["mean"])) == ["mean"]
-    with pytest.raises(UsageError, match="pip install opencv-python-headless"):
-        classical.batched(["telea"])
+def test_batched_names_unknown_methods():
+    with pytest.raises(UsageError, match=r"'magic'; known: mean, telea, ns, biharmonic, patchmatch"):
+        classical.batched(["mean", "magic"])
+
+
+@pytest.mark.parametrize(
+    ("names", "module", "package"),
+    [
+        (("telea", "ns"), "cv2", "opencv-python-headless"),
+        (("biharmonic",), "skimage", "scikit-image"),
+        (("patchmatch",), "numba", "numba"),
+    ],
+)
+def test_a_missing_library_is_said_before_any_image(monkeypatch, names, module, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "dpconv_jax.baselines.patchmatch", raising=False)
+    monkeypatch.delattr(baselines, "patchmatch", raising=False)
+    assert [*classical.batched(set(classical.METHODS) - {*names})]
+    for name in names:
+        with pytest.raises(UsageError, match=f"'{name}'.*pip install {package}$"):
+            classical.batched(["mean", name])

@@ -75,8 +75,8 @@ def test_compared_methods_differ_in_what_their_papers_say(file: str, own: str):
     if own == "liu2018":
         weights = {"valid": 1.0, "hole": 6.0, "perceptual": 0.05, "style": 120.0, "tv": 0.1}
         assert theirs.loss.to_dict() == {"recipe": "liu2018", **weights}
-        optim = (theirs.optim.generator_lr, theirs.optim.finetune_lr, theirs.optim.finetune_steps)
-        assert optim == (2e-4, 5e-5, 12_000)
+        optim = (theirs.optim.generator_lr, theirs.optim.finetune_lr, theirs.optim.finetune)
+        assert optim == (2e-4, 5e-5, 0.1)
     if own == "yu2019":
         assert (theirs.optim.generator_lr, theirs.optim.discriminator_lr) == (1e-4, 1e-4)
         assert (theirs.optim.b1, theirs.optim.b2) == (0.5, 0.999)

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from benchmarks.flops import PlainDPConv, PlainPConv, flops, generator
+from benchmarks.flops import PlainDPConv, PlainPConv, generator
 from dpconv_jax.models.dpconv import DPConv
 from dpconv_jax.models.generator import Generator
 from dpconv_jax.models.pconv import PConv
+from dpconv_jax.study.arithmetic import flops
 
 SHAPE = (1, 256, 256)
 

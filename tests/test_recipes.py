@@ -129,8 +129,8 @@ def test_one_step_of_a_compared_method(method: str):
 @pytest.mark.slow
 def test_fine_tuning_of_liu2018_freezes_the_encoders_statistics_and_has_its_own_rate():
     config = small(pconv.get_config("liu2018"), style=0.0)
-    config.train.steps, config.optim.finetune_steps = 3, 2
-    config.optim.schedule, config.optim.warmup_steps = "constant", 0
+    config.train.steps, config.optim.finetune = 3, 0.67
+    config.optim.warmup_steps = 0
     gan = steps.build(config, steps_per_epoch=1)
     state = steps.initialise(gan, config)
     rng = np.random.default_rng(0)

@@ -1,10 +1,13 @@
-"""Hole filling without learning: the mean valid colour, and OpenCV's two inpainting algorithms.
+"""Hole filling without learning: the mean valid colour, and what OpenCV, scikit-image and `patchmatch` do.
 
 Each method takes an image (H, W, 3), float in [0, 1], and a mask (H, W, 1), 1 = valid and 0 = hole, and returns the
 composite (H, W, 3) float32: its fill in the holes, the image itself elsewhere. None reads a hole's pixels.
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -33,17 +36,60 @@ def navier_stokes(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return _opencv(image, mask, algorithm=_cv2().INPAINT_NS)
 
 
-METHODS: dict[str, Method] = {"mean": mean_fill, "telea": telea, "ns": navier_stokes}
+def biharmonic(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The biharmonic equation (Damelin and Hoang 2018), scikit-image; mid-grey where no pixel is valid.
+
+    Raises UsageError without scikit-image.
+    """
+    valid = np.asarray(mask) > 0.5
+    if not valid.any():
+        return mean_fill(image, mask)
+    image = np.asarray(image, np.float32)
+    filled = _restoration().inpaint_biharmonic(np.where(valid, image, 0.0), ~valid[..., 0], channel_axis=-1)
+    return np.where(valid, image, filled.astype(np.float32))
+
+
+def patchmatch(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """PatchMatch (Barnes et al. 2009), `patchmatch.inpaint` with seed 0. Raises UsageError without Numba."""
+    return _patchmatch().inpaint(image, mask)
+
+
+METHODS: dict[str, Method] = {
+    "mean": mean_fill,
+    "telea": telea,
+    "ns": navier_stokes,
+    "biharmonic": biharmonic,
+    "patchmatch": patchmatch,
+}
+
+
+@contextlib.contextmanager
+def _needed(by: str, library: str, package: str) -> Generator[None]:
+    try:
+        yield
+    except ImportError:
+        raise UsageError(f"{by} needs {library}, which is not installed: pip install {package}") from None
 
 
 def _cv2():
-    try:
+    with _needed("baseline 'telea' or 'ns'", "OpenCV", "opencv-python-headless"):
         import cv2
-    except ImportError:
-        raise UsageError(
-            "baselines 'telea' and 'ns' need OpenCV, which is not installed: pip install opencv-python-headless"
-        ) from None
     return cv2
+
+
+def _restoration():
+    with _needed("baseline 'biharmonic'", "scikit-image", "scikit-image"):
+        from skimage import restoration
+    return restoration
+
+
+def _patchmatch():
+    with _needed("baseline 'patchmatch'", "Numba", "numba"):
+        from dpconv_jax.baselines import patchmatch
+    return patchmatch
+
+
+_LIBRARIES = {"telea": _cv2, "ns": _cv2, "biharmonic": _restoration, "patchmatch": _patchmatch}  # by method
 
 
 def _opencv(image: np.ndarray, mask: np.ndarray, *, algorithm: int) -> np.ndarray:
@@ -58,17 +104,22 @@ def _opencv(image: np.ndarray, mask: np.ndarray, *, algorithm: int) -> np.ndarra
 def batched(names: Iterable[str]) -> dict[str, Method]:
     """The named methods over batches: images (B, H, W, 3) and masks (B, H, W, 1) -> composites (B, H, W, 3).
 
-    Raises UsageError for an unknown name and where OpenCV is missing, before any image is filled.
+    Images are filled side by side, each as it would be alone.
+    Raises UsageError for an unknown name and where a library is missing, before any image is filled.
     """
 
     def over_batch(method: Method) -> Method:
-        return lambda images, masks: np.stack([method(i, m) for i, m in zip(images, masks, strict=True)])
+        def fill(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return np.stack([*pool.map(lambda pair: method(*pair), zip(images, masks, strict=True))])
+
+        return fill
 
     methods = {}
     for name in names:
         if name not in METHODS:
             raise UsageError(f"unknown baseline {name!r}; known: {', '.join(METHODS)}")
-        if name != "mean":
-            _cv2()
+        if name in _LIBRARIES:
+            _LIBRARIES[name]()
         methods[name] = over_batch(METHODS[name])
     return methods

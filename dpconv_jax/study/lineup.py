@@ -1,0 +1,159 @@
+"""The methods of Table 1: how each learned one is trained and restored, and each as a function of batches."""
+
+import hashlib
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx, traverse_util
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from dpconv_jax import sharding, train
+from dpconv_jax.baselines import classical
+from dpconv_jax.checkpoints import newest_step, restore_generator
+from dpconv_jax.errors import UsageError
+from dpconv_jax.evaluate import Padded, outputs
+from dpconv_jax.inpainter import Inpainter
+from dpconv_jax.model import Model
+from dpconv_jax.signals import Stop
+from dpconv_jax.weights import model_file
+from dpconv_jax.workdir import compare
+
+OF_THE_TABLE = ("methods", "datasets", "recipes", "by_dataset", "weights", "networks")  # the rest is of every training
+
+
+class Contestant(NamedTuple):
+    """A method on one dataset. `fill` gives outputs (B, H, W, 3) float32 of a batch; it sees masked images only."""
+
+    name: str
+    identity: dict[str, Any]  # what its outputs depend on, as JSON has it
+    fill: Callable[[Padded], np.ndarray]
+
+
+# ---- configs ----
+
+
+def shared(config: ConfigDict, dataset: str) -> ConfigDict:
+    """What all methods have in common on a dataset: the table's config without the sections of the table."""
+    common = ConfigDict({name: section for name, section in config.to_dict().items() if name not in OF_THE_TABLE})
+    common.data.name = dataset
+    differing = config.by_dataset.get(dataset, {})
+    common.data.update({name: value for name, value in differing.items() if value != ""})
+    common.eval.baselines = ()
+    return common
+
+
+def settings(config: ConfigDict, *, method: str, dataset: str) -> ConfigDict:
+    """The config that a learned method is trained with."""
+    return config.recipes[method](shared(config, dataset))
+
+
+def is_learned(config: ConfigDict, method: str) -> bool:
+    """Whether the config has a recipe of it."""
+    return method in config.recipes
+
+
+def given_weights(config: ConfigDict, *, method: str, dataset: str) -> pathlib.Path | None:
+    """What to use instead of a training, None where it is trained."""
+    path = config.weights.get(method, "")
+    return pathlib.Path(path.replace("{dataset}", dataset)) if path else None
+
+
+def check(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Raises UsageError for what can be known to fail before the first training."""
+    if not config.methods or not config.datasets:
+        raise UsageError("config.methods and config.datasets must name at least one each")
+    for field in ("methods", "datasets"):
+        if len({*config[field]}) < len(config[field]):
+            raise UsageError(f"config.{field} names one twice: {', '.join(config[field])}")
+    known = [*config.recipes, *classical.METHODS]
+    for name in config.methods:
+        if name not in known:
+            raise UsageError(f"config.methods: {name!r} is unknown; known: {', '.join(known)}")
+    for dataset in config.datasets:
+        train.open_source(shared(config, dataset), "validation")
+        for method in filter(config.recipes.__contains__, config.methods):
+            _check_learned(config, workdir / dataset / method, method=method, dataset=dataset)
+
+
+def _check_learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dataset: str) -> None:
+    mine = settings(config, method=method, dataset=dataset)
+    train.check(mine)
+    given = given_weights(config, method=method, dataset=dataset)
+    if given is not None:
+        metadata = restore(given).metadata
+        theirs, wanted = (metadata.model, metadata.options.get("variant")), (mine.model.name, mine.model.get("variant"))
+        if theirs != wanted:
+            said, ours = (" ".join(filter(None, names)) for names in (theirs, wanted))
+            raise UsageError(f"config.weights.{method}: {given} holds a {said}, not a {ours}")
+        return
+    step = newest_step(folder)
+    if step is not None:
+        compare(mine, folder)
+        if step > mine.train.steps:
+            raise UsageError(f"train.steps is {mine.train.steps}; it must be at least {step}, where {folder} is")
+    if step != mine.train.steps:
+        train.load_vgg(mine)
+        train.open_source(mine, "train")
+
+
+# ---- methods ----
+
+
+def learned(
+    config: ConfigDict, folder: pathlib.Path, *, method: str, dataset: str, mesh: Mesh, stop: Stop
+) -> Contestant:
+    """A network at its last step, trained in `folder` before where that is not done and no weights are given."""
+    path = given_weights(config, method=method, dataset=dataset)
+    if path is None:
+        path = folder
+        trained(settings(config, method=method, dataset=dataset), folder, stop=stop)
+    model = restore(path)
+    identity = {
+        "source": "training of this table" if path is folder else f"config.weights.{method}",
+        "parameters": digest(model.params),
+        "step": model.metadata.step,
+        "trained at": model.metadata.size,
+    }
+    params = jax.device_put(model.params, sharding.replicated(mesh))
+    inpaint = Inpainter(model.graph, mesh, batch_size=config.eval.batch_size).bind(params)
+    return Contestant(method, identity, lambda batch: outputs(method, inpaint, batch))
+
+
+def trained(mine: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
+    """Trains to the last step unless an intact checkpoint of it is there."""
+    if newest_step(folder) == mine.train.steps and restore_generator(folder)[2] == mine.train.steps:
+        return
+    print(f"training {folder}", flush=True)
+    train.train_to_the_end(mine, folder, stop=stop)
+
+
+def restore(path: pathlib.Path) -> Model:
+    """The network of a workdir's last step, or of an exported file. Raises UsageError as `model.load` does."""
+    if path.is_dir():
+        params, config, step = restore_generator(path)
+        metadata = model_file.Metadata.of_training(config, step, workdir=path)
+        generator = model_file.build(metadata)
+        params = model_file.matched(params, model_file.shapes(generator), source=path)
+    else:
+        params, metadata = model_file.read(path)
+        generator = model_file.build(metadata)
+    return Model(graph=nnx.graphdef(generator), params=params, metadata=metadata)
+
+
+def digest(params: model_file.Params) -> str:
+    """sha256 of names and values."""
+    total = hashlib.sha256()
+    for keys, leaf in sorted(traverse_util.flatten_dict(params).items(), key=lambda item: list(map(str, item[0]))):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{'.'.join(map(str, keys))} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    return total.hexdigest()
+
+
+def unlearned(name: str) -> Contestant:
+    """A method of `classical`; UsageError where a library that it needs is missing."""
+    fill = classical.batched([name])[name]
+    return Contestant(name, {"source": "dpconv_jax.baselines"}, lambda batch: outputs(name, fill, batch))

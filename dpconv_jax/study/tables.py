@@ -1,0 +1,190 @@
+"""Table 1 as files: long rows as CSV; as the paper has it, metric and method against bucket and dataset, as MD and TeX.
+
+The best number of each column of a metric is bold; the paper's stand below ours where the dataset is the same.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+
+from dpconv_jax.masks import BUCKETS
+from dpconv_jax.metrics import Metric
+from dpconv_jax.panel import PANEL
+from dpconv_jax.study import published
+from dpconv_jax.study.results import FAILED, Results, Row, bucket_range, printed
+
+FIELDS = ("method", "dataset", "bucket", "metric", "value", "lo", "hi", "n")
+METHODS = {
+    "dpconv": "DPConv",
+    "pconv": "PConv",
+    "pconv_liu2018": "PConv (Liu 2018)",
+    "gconv": "GConv",
+    "gconv_yu2019": "GConv (Yu 2019)",
+    "patchmatch": "PatchMatch",
+    "telea": "Telea",
+    "ns": "Navier-Stokes",
+    "biharmonic": "Biharmonic",
+    "mean": "Mean colour",
+}
+DATASETS = {
+    "fashiongen": "FashionGen",
+    "fashionai": "FashionAI",
+    "deepfashion": "DeepFashion",
+    "deepfashion2": "DeepFashion2",
+}
+ARROWS = {True: "↑", False: "↓"}  # higher is better
+SPECIAL = re.compile(r"[&%$#_{}]")  # of TeX
+WORDS = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+PAPERS = "in the paper"
+
+
+def method_title(name: str) -> str:
+    """For people; an external method's is its name."""
+    return METHODS.get(name, name)
+
+
+def dataset_title(name: str) -> str:
+    """For people."""
+    return DATASETS.get(name, name)
+
+
+def bucket_title(bucket: int) -> str:
+    """For people, such as (20, 40] %."""
+    low, high = BUCKETS[bucket]
+    return f"({100 * low:.0f}, {100 * high:.0f}] %"
+
+
+def csv_text(results: Results) -> str:
+    """A line a number, in full; what is missing is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for row in results.rows:
+        writer.writerow([row.method, row.dataset, bucket_range(row.bucket), *row[3:8]])
+    return text.getvalue()
+
+
+def markdown(results: Results, *, title: str, card: Sequence[str], failures: Sequence[str], picture: str) -> str:
+    """The table, what is missing and why, and the metric card; `picture` is the name of the bars' file."""
+    columns = results.columns
+    head = ["metric", "method", *(_column_title(*column, results) for column in columns)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for metric in results.metrics:
+        for method in results.methods:
+            name = f"{metric.label} {ARROWS[metric.higher_is_better]}"
+            lines.append(_line(name, method_title(method), _cells(results, metric, method, _markdown_cell)))
+            theirs = _published(results, metric, method)
+            if any(theirs):
+                lines.append(_line(name, f"{method_title(method)} {PAPERS}", theirs))
+    missing = _reasons(results)
+    parts = [
+        f"# {title}",
+        "\n".join(lines),
+        f"![bars]({picture})",
+        *(["## Failed", _bullets(failures)] if failures else []),
+        *(["## Not computed", _bullets(missing)] if missing else []),
+        "## What the numbers mean",
+        _bullets(card),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def tex(results: Results, *, caption: str) -> str:
+    """A `table` that needs the package booktabs; the intervals are left to the CSV."""
+    columns, datasets = results.columns, results.datasets
+    spans = [
+        rf"\multicolumn{{{len(datasets)}}}{{c}}{{{escaped(bucket_title(bucket))}}}" for bucket in range(len(BUCKETS))
+    ]
+    lines = [
+        r"\begin{table}",
+        r"\centering\scriptsize",
+        rf"\caption{{{escaped(caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
+        r"\toprule",
+        " & ".join(["Mask ratios", *spans]) + r" \\",
+        " & ".join(["Datasets", *(escaped(dataset_title(dataset)) for _, dataset in columns)]) + r" \\",
+    ]
+    for metric in results.metrics:
+        lines.append(r"\midrule")
+        for method in results.methods:
+            name = escaped(f"{metric.label}, {method_title(method)}")
+            lines.append(" & ".join([name, *_cells(results, metric, method, _tex_cell)]) + r" \\")
+            theirs = _published(results, metric, method)
+            if any(theirs):
+                slanted = [rf"\textit{{{value}}}" if value else "" for value in theirs]
+                lines.append(" & ".join([rf"\quad\textit{{{PAPERS}}}", *slanted]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def escaped(text: str) -> str:
+    """As TeX prints it."""
+    return "".join(WORDS.get(letter, SPECIAL.sub(r"\\\g<0>", letter)) for letter in text)
+
+
+def _column_title(bucket: int, dataset: str, results: Results) -> str:
+    name = bucket_title(bucket)
+    return f"{name} {dataset_title(dataset)}" if len(results.datasets) > 1 else name
+
+
+def _line(*parts: str | Sequence[str]) -> str:
+    cells = [cell for part in parts for cell in ([part] if isinstance(part, str) else part)]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cells(results: Results, metric: Metric, method: str, draw: Callable[[Row | None, Metric, str], str]) -> list[str]:
+    found = []
+    for bucket, dataset in results.columns:
+        row = results.row(method=method, dataset=dataset, bucket=bucket, metric=metric.name)
+        found.append(draw(row, metric, results.best(metric, dataset=dataset, bucket=bucket)))
+    return found
+
+
+def _markdown_cell(row: Row | None, metric: Metric, best: str) -> str:
+    if row is None:
+        return "…"
+    if row.value is None:
+        return "failed" if row.reason.startswith(FAILED) else ""
+    value = printed(row.value, metric)
+    value = f"**{value}**" if value == best else value
+    if row.lo is None or row.hi is None:
+        return value
+    return f"{value} [{printed(row.lo, metric)}, {printed(row.hi, metric)}]"
+
+
+def _tex_cell(row: Row | None, metric: Metric, best: str) -> str:
+    if row is None or row.value is None:
+        return ""
+    value = printed(row.value, metric)
+    return rf"\textbf{{{value}}}" if value == best else value
+
+
+def _published(results: Results, metric: Metric, method: str) -> list[str]:
+    found = (
+        published.printed(method=method, dataset=dataset, bucket=bucket, metric=metric.name)
+        for bucket, dataset in results.columns
+    )
+    return [value or "" for value in found]
+
+
+def _reasons(results: Results) -> list[str]:
+    """One a reason: the metrics it is of, and the columns and methods unless it is of all."""
+    missing: dict[str, list[Row]] = {}
+    for row in results.rows:
+        if row.value is None and not row.reason.startswith(FAILED):
+            missing.setdefault(row.reason, []).append(row)
+    finished = len({(row.method, row.dataset, row.bucket) for row in results.rows if not row.reason.startswith(FAILED)})
+    lines = []
+    for reason, rows in missing.items():
+        names = dict.fromkeys(row.metric for row in rows)
+        text = f"{', '.join(metric.label for metric in PANEL if metric.name in names)}: {reason}"
+        cells = {(row.method, row.dataset, row.bucket): row for row in rows}
+        if len(cells) < finished:
+            where = (f"{method_title(m)} on {dataset_title(d)}, {bucket_title(b)}" for m, d, b in cells)
+            text += f" ({'; '.join(where)})"
+        lines.append(text)
+    return lines
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
