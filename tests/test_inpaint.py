@@ -497,8 +497,8 @@ CHECKPOINTS: dict[str, tuple[Callable[[pathlib.Path], object], str]] = {
     "damaged": (lambda path: path.write_bytes(path.read_bytes()[:-9] + bytes(9)), "is damaged: its content has not"),
     "text": (lambda path: path.write_bytes(b"{}"), "is no whole .safetensors file"),
     "another format": (lambda path: relabelled(path, format="pt"), "format is 'pt'"),
-    "another model": (lambda path: relabelled(path, model="unet"), "unknown model 'unet'; known: dpconv"),
-    "another width": (lambda path: relabelled(path, width="0.25"), "does not fit its model: "),
+    "another model": (lambda path: relabelled(path, model="unet"), "model.name is 'unet'; known: dpconv"),
+    "another width": (lambda path: relabelled(path, options='{"width": 0.25}'), "does not fit its model: "),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), "holds no checkpoint of a training run"),
 }
 
