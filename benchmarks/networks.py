@@ -1,6 +1,6 @@
 """Do LPIPS and Inception-v3 give the numbers of the packages that published results were made with?
 
-    python benchmarks/networks.py [--vgg16=FILE] [--inception=FILE]
+    python -m benchmarks.networks [--vgg16=FILE] [--inception=FILE]
 
 Gives the same weights and images to this package and to `lpips` and `torch-fidelity`, and prints the largest
 differences. Weights are seeded NumPy numbers, and those of the files; heads of LPIPS are seeded ones, and those in the
@@ -10,10 +10,8 @@ package `lpips`. What the packages make of the seeded ones is in tests/test_lpip
 import argparse
 import pathlib
 import tempfile
-from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import lpips
 import numpy as np
 import torch
@@ -24,45 +22,9 @@ from dpconv_jax.models import lpips as ours
 from dpconv_jax.weights import inception as inception_file
 from dpconv_jax.weights import lpips as lpips_file
 from dpconv_jax.weights import vgg16 as vgg16_file
+from tests import seeded
 
 SIZES = ((64, 48), (299, 299), (400, 533))
-
-
-def seeded_trunk() -> vgg16.VGG16:
-    rng = np.random.default_rng(0)
-    kernels, biases = {}, {}
-    for name, inputs, outputs in (layer for block in vgg16.BLOCKS for layer in block):
-        kernels[name] = jnp.asarray(rng.normal(0, (2 / (9 * inputs)) ** 0.5, (3, 3, inputs, outputs)), jnp.float32)
-        biases[name] = jnp.asarray(rng.normal(0, 0.1, outputs), jnp.float32)
-    return vgg16.VGG16(kernels=kernels, biases=biases, convention="torchvision")
-
-
-def seeded_heads() -> tuple[jax.Array, ...]:
-    rng = np.random.default_rng(1)
-    return tuple(jnp.asarray(rng.random(channels), jnp.float32) for channels in ours.CHANNELS)
-
-
-def seeded_inception() -> dict[str, np.ndarray]:
-    """Tensors by their published names; variances are positive."""
-    rng = np.random.default_rng(0)
-    found = {}
-    for name, shape in inception_file.shapes().items():
-        if name.endswith(("bn.weight", "running_var")):
-            values = rng.uniform(0.5, 1.5, shape)
-        elif len(shape) == 1:
-            values = rng.normal(0, 0.1, shape)
-        else:
-            values = rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape)
-        found[name] = values.astype(np.float32)
-    return found
-
-
-def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images (2, H, W, 3) in [0, 1], and what noise makes of them."""
-    for height, width in SIZES:
-        rng = np.random.default_rng(height)
-        a = rng.random((2, height, width, 3), np.float32)
-        yield a, np.clip(a + rng.normal(0, 0.1, a.shape), 0, 1).astype(np.float32)
 
 
 def nchw(images: np.ndarray) -> torch.Tensor:
@@ -83,7 +45,7 @@ def compare_lpips(trunk: vgg16.VGG16, *, heads: tuple[jax.Array, ...] | None) ->
         for layer, head in zip(theirs.lins, heads, strict=True):
             layer.model[-1].weight.copy_(torch.from_numpy(np.array(head))[None, :, None, None])
     params, difference = ours.LPIPS(trunk=trunk, heads=heads), 0.0
-    for a, b in pairs():
+    for a, b in (seeded.pair(*size) for size in SIZES):
         with torch.no_grad():
             expected = theirs(nchw(a), nchw(b), normalize=True).numpy().reshape(-1)
         found = np.asarray(jax.jit(ours.distance)(params, a, b))
@@ -117,16 +79,16 @@ def main() -> None:
     parser.add_argument("--inception", type=pathlib.Path, help="a .pth file")
     options = parser.parse_args()
     print("LPIPS, seeded trunk and heads")
-    compare_lpips(seeded_trunk(), heads=seeded_heads())
+    compare_lpips(seeded.trunk(), heads=seeded.heads())
     print("LPIPS, seeded trunk, published heads")
-    compare_lpips(seeded_trunk(), heads=None)
+    compare_lpips(seeded.trunk(), heads=None)
     if options.vgg16:
         print(f"LPIPS, trunk {options.vgg16}, published heads")
         compare_lpips(vgg16_file.load(options.vgg16), heads=None)
     with tempfile.TemporaryDirectory() as place:
-        seeded = pathlib.Path(place) / "seeded.pth"
-        torch.save({name: torch.from_numpy(array) for name, array in seeded_inception().items()}, seeded)
-        for file in filter(None, (seeded, options.inception)):
+        random = pathlib.Path(place) / "seeded.pth"
+        torch.save({name: torch.from_numpy(array) for name, array in seeded.inception().items()}, random)
+        for file in filter(None, (random, options.inception)):
             print(f"Inception-v3, {file.name}")
             compare_inception(file)
 

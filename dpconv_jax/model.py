@@ -145,15 +145,17 @@ class Model:
         return _apply(self.graph, self.params, x, mask, inside)
 
 
-def load(path: str | os.PathLike[str]) -> Model:
-    """The model of a workdir (its best step, averaged parameters where there are any) or of an exported file.
+def load(path: str | os.PathLike[str], *, step: int | str | None = "best") -> Model:
+    """The model of a workdir (averaged parameters where there are any) or of an exported file.
+
+    `step` of a workdir: "best" by its validation, a number, or None for the newest.
 
     Raises UsageError where `path` is neither, or is damaged.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        params, config, step = restore_generator(path, step="best")
-        metadata = model_file.Metadata.of_training(config, step, workdir=path)
+        params, config, found = restore_generator(path, step=step)
+        metadata = model_file.Metadata.of_training(config, found, workdir=path)
         generator = model_file.build(metadata)
         params = model_file.matched(params, model_file.shapes(generator), source=path)
     elif path.exists():

@@ -45,37 +45,36 @@ class Recipe:
         """Whether a term is made of VGG-16's features."""
         return any(self.weights.get(name) for name in ("style", "perceptual"))
 
-    @property
-    def is_adversarial(self) -> bool:
-        """Whether there is a discriminator."""
-        return bool(self.weights.get("adversarial"))
-
     @abstractmethod
     def terms(self, example: Example, *, vgg: VGG16 | None, score: Score, dtype: jnp.dtype) -> dict[str, Array]:
         """The unweighted terms of the generator's loss, float32 scalars by name; their weighted sum is the loss.
 
-        None for `vgg` leaves out what needs it. `score` judges `judged(example)`. `dtype` is that of VGG-16's compute.
+        None for `vgg` leaves out what needs it. `score` is for adversarial terms, `dtype` for VGG-16.
         """
 
     def discriminator(self, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Module:
-        """The network behind `score`; an empty one where the loss is not adversarial."""
+        """The network behind `score`; an empty one where the recipe is not adversarial."""
         return nnx.List()
+
+
+class Adversarial(Recipe):
+    """A recipe whose discriminator learns too, unless the term `adversarial` has the weight 0."""
 
     def judged(self, example: Example) -> Array:
         """The fakes that the discriminator sees."""
         return example.output
 
+    @abstractmethod
     def scores(self, discriminator: nnx.Module, images: Array, mask: Array) -> Array:
         """What the discriminator says of `images`, float32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def discriminator_loss(self, *, real_scores: Array, fake_scores: Array, key: Array) -> Array:
         """A float32 scalar; `key` draws noisy labels where there are any."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kinli2020(Recipe):
+class Kinli2020(Adversarial):
     """Eq. (5)-(14) of the paper: least squares, noisy labels. An image made on the way has a pixel term as well."""
 
     pixel: float
@@ -165,7 +164,7 @@ class Liu2018(Recipe):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Yu2019(Recipe):
+class Yu2019(Adversarial):
     """Free-Form Image Inpainting with Gated Convolution: l1 of both stages, hinge loss against SN-PatchGAN."""
 
     l1: float

@@ -77,14 +77,14 @@ def write(
             f"# {title}",
             "## What was run",
             _table(["", ""], [[f"**{name}**", fact] for name, fact in facts.items()]),
-            *([_bullets(notes)] if notes else []),
+            *([bullets(notes)] if notes else []),
             "## Results",
             _results(rows),
             _mean_over_buckets(rows),
             "![learning curves, metrics and examples](report.png)",
             *_learning(curves),
             "## What the numbers mean",
-            _bullets(_card(rows, config, manifest)),
+            bullets(_card(rows, config, manifest)),
             "<details><summary>The whole config</summary>",
             f"```json\n{json.dumps(config.to_dict(), indent=2)}\n```",
             "</details>",
@@ -129,7 +129,8 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
-def _bucket_name(bucket: int) -> str:
+def bucket_title(bucket: int) -> str:
+    """Of a bucket of hole ratio, such as (20, 40] %."""
     low, high = BUCKETS[bucket]
     return f"({100 * low:.0f}, {100 * high:.0f}] %"
 
@@ -147,7 +148,8 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _bullets(lines: Sequence[str]) -> str:
+def bullets(lines: Sequence[str]) -> str:
+    """A list in Markdown."""
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -175,7 +177,7 @@ def _results(rows: Sequence[Row]) -> str:
             columns.append([_cell(row, metric, best=best) for row in column])
         for method, *cells in zip(methods, *columns, strict=True):
             images = by_key[method, bucket, "l1_percent"].n
-            body.append([_bucket_name(bucket), _method_name(method), *cells, str(images)])
+            body.append([bucket_title(bucket), _method_name(method), *cells, str(images)])
     arrows = [f"{metric.label} {'↑' if metric.higher_is_better else '↓'}" for metric in METRICS]
     return _table(["hole ratio", "method", *arrows, "images"], body)
 
@@ -215,7 +217,7 @@ def _card(rows: Sequence[Row], config: ConfigDict, manifest: str) -> list[str]:
         "Every number is of the **composite** (the method's output in the holes, the truth elsewhere), clipped to "
         "[0, 1], computed per image and then averaged; raw outputs are in the picture only.",
         f"Region: {'; '.join(f'{metric.label}: {metric.region}' for metric in METRICS)}.",
-        f"N: {', '.join(f'{n} images with holes of {_bucket_name(b)}' for b, n in sorted(counts.items()))}, of the "
+        f"N: {', '.join(f'{n} images with holes of {bucket_title(b)}' for b, n in sorted(counts.items()))}, of the "
         "validation split. Every method saw the same images with the same holes, and no pixel under them.",
         f"Brackets: bootstrap 95 % interval of the mean over images, {config.eval.bootstrap} resamples. It covers the "
         "choice of images, not of the training seed. Bold: best of its bucket.",
@@ -227,7 +229,7 @@ def _card(rows: Sequence[Row], config: ConfigDict, manifest: str) -> list[str]:
         "The examples are drawn by a hash of the image's name, not chosen.",
     ]
     left_out = [
-        f"{counts[row.bucket] - row.n} of {_method_name(row.method)} {_bucket_name(row.bucket)}"
+        f"{counts[row.bucket] - row.n} of {_method_name(row.method)} {bucket_title(row.bucket)}"
         for row in rows
         if row.metric == "psnr_db" and row.n < counts[row.bucket]
     ]
@@ -289,7 +291,7 @@ def draw(
             if line == 0:
                 ax.set_title(heads[column], fontsize=9.5, color=INK, pad=5)
             if column == 0:
-                label = f"{_bucket_name(example.bucket)}\n{100 * example.ratio:.0f} % hole"
+                label = f"{bucket_title(example.bucket)}\n{100 * example.ratio:.0f} % hole"
                 ax.set_ylabel(label, fontsize=8.5, color=INK, rotation=0, ha="right", va="center", labelpad=6)
         y += cell + CELL_GAP
     return figure
@@ -376,7 +378,7 @@ def _metric_panel(ax: Axes, rows: Sequence[Row], metric: Metric) -> None:
             ax.errorbar(x, value, fmt="o", color=colour, ecolor=colour, elinewidth=1.4, markersize=6, **style)
         else:
             ax.bar(x, value, width * 0.92, color=colour, error_kw={"ecolor": INK, "elinewidth": 0.9}, **style)
-    ax.set_xticks(range(len(BUCKETS)), [_bucket_name(b) for b in range(len(BUCKETS))])
+    ax.set_xticks(range(len(BUCKETS)), [bucket_title(b) for b in range(len(BUCKETS))])
     ax.set_xlim(-0.5, len(BUCKETS) - 0.5)
     if metric is METRICS[0]:
         ax.legend(frameon=False, fontsize=8.5, loc="upper left")

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from dpconv_jax import models, recipes
 from dpconv_jax.models.generator import Generator
 from dpconv_jax.models.vgg16 import VGG16
-from dpconv_jax.recipes import Example, Recipe
+from dpconv_jax.recipes import Adversarial, Example, Recipe
 from dpconv_jax.trees import Tree, merged
 
 Batch = dict[str, jax.Array]
@@ -63,7 +63,7 @@ class Gan:
 
 def build_generator(config: ConfigDict, *, rngs: nnx.Rngs | None = None) -> Generator:
     """The generator that config.model describes, its parameters only shapes without `rngs`; UsageError for a field."""
-    options = {name: _plain(value) for name, value in config.model.items() if name != "name"}
+    options = {name: value for name, value in config.model.items() if name != "name"}
     dtype = DTYPES[config.train.dtype]
     return models.build(config.model.name, options, size=config.data.size, dtype=dtype, rngs=rngs)
 
@@ -71,10 +71,6 @@ def build_generator(config: ConfigDict, *, rngs: nnx.Rngs | None = None) -> Gene
 def build_recipe(config: ConfigDict) -> Recipe:
     """The recipe that config.loss describes; UsageError for a field."""
     return recipes.build(config.loss.recipe, {name: v for name, v in config.loss.items() if name != "recipe"})
-
-
-def _plain(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def build(config: ConfigDict, *, steps_per_epoch: int) -> Gan:
@@ -181,6 +177,7 @@ def discriminate(gan: Gan, params: Tree, stats: Tree, image: jax.Array, mask: ja
     """The recipe's scores of `image` in training mode, and the moved statistics."""
     discriminator = nnx.merge(gan.discriminator, params, stats)
     discriminator.train()
+    assert isinstance(gan.recipe, Adversarial)
     scores = gan.recipe.scores(discriminator, image, mask)
     return scores, nnx.to_pure_dict(nnx.state(discriminator, nnx.BatchStat))
 
@@ -191,6 +188,7 @@ def discriminator_loss(
     """The recipe's; real and fake are two batches to BatchNorm. Returns (loss, new statistics)."""
     real_scores, stats = discriminate(gan, params, stats, real, mask)
     fake_scores, stats = discriminate(gan, params, stats, jax.lax.stop_gradient(fake), mask)
+    assert isinstance(gan.recipe, Adversarial)
     return gan.recipe.discriminator_loss(real_scores=real_scores, fake_scores=fake_scores, key=key), stats
 
 
@@ -230,7 +228,7 @@ def train_step(
         state.discriminator, state.discriminator_stats, state.discriminator_optimizer
     )  # fmt: skip
     discriminator_value = discriminator_norm = jnp.zeros(())
-    if gan.recipe.is_adversarial:
+    if isinstance(gan.recipe, Adversarial) and gan.recipe.weights["adversarial"]:
         fake = gan.recipe.judged(Example(images[0], images[1:], batch["image"], batch["mask"]))
 
         def discriminator_objective(params: Tree) -> tuple[jax.Array, Tree]:

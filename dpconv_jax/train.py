@@ -4,7 +4,6 @@ WORKDIR/config.json  checkpoints/  metrics.jsonl  tb/  samples/  eval/  report.m
 """
 
 import functools
-import hashlib
 import math
 import os
 import pathlib
@@ -31,7 +30,7 @@ from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.progress import Reporter
 from dpconv_jax.signals import INTERRUPTED, Stop
 from dpconv_jax.trees import Tree
-from dpconv_jax.weights import vgg16
+from dpconv_jax.weights import tensor_file, vgg16
 from dpconv_jax.workdir import FREE, compare, remember
 from dpconv_jax.writers import Writer, grid, read_scalars
 
@@ -218,7 +217,7 @@ def open_validation(config: ConfigDict, mask_files: masks.MaskFiles | None) -> V
 def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:
     """Which feature network stands behind the style term, for the report."""
     path = pathlib.Path(config.vgg.weights)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = tensor_file.sha256(path)
     return (
         f"VGG-16 of the style term: `{path.name}`, sha256 `{digest[:16]}`, {vgg.convention} preprocessing; its "
         f"features are divided by {vgg.scale:g}, so that a weight means what it does with torchvision's"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import seeded
 
 from dpconv_jax import UsageError
 from dpconv_jax.models import lpips, vgg16
@@ -15,23 +16,14 @@ from dpconv_jax.weights import lpips as files
 
 @pytest.fixture(scope="module")
 def params() -> lpips.LPIPS:
-    """Random weights; benchmarks/networks.py has the same."""
-    rng = np.random.default_rng(0)
-    kernels, biases = {}, {}
-    for name, inputs, outputs in (layer for block in vgg16.BLOCKS for layer in block):
-        kernels[name] = jnp.asarray(rng.normal(0, (2 / (9 * inputs)) ** 0.5, (3, 3, inputs, outputs)), jnp.float32)
-        biases[name] = jnp.asarray(rng.normal(0, 0.1, outputs), jnp.float32)
-    rng = np.random.default_rng(1)
-    heads = tuple(jnp.asarray(rng.random(channels), jnp.float32) for channels in lpips.CHANNELS)
-    return lpips.LPIPS(trunk=vgg16.VGG16(kernels=kernels, biases=biases, convention="torchvision"), heads=heads)
+    """Random weights."""
+    return lpips.LPIPS(trunk=seeded.trunk(), heads=seeded.heads())
 
 
 @pytest.fixture(scope="module")
 def images() -> tuple[np.ndarray, np.ndarray]:
     """Two, and what noise makes of them."""
-    rng = np.random.default_rng(64)
-    a = rng.random((2, 64, 48, 3), np.float32)
-    return a, np.clip(a + rng.normal(0, 0.1, a.shape), 0, 1).astype(np.float32)
+    return seeded.pair(64, 48)
 
 
 def test_distance_is_that_of_the_package(params, images):

@@ -12,9 +12,9 @@ from matplotlib.patches import Patch
 
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import Metric
-from dpconv_jax.report import INK, dress
+from dpconv_jax.report import INK, bucket_title, dress
 from dpconv_jax.study.results import Results
-from dpconv_jax.study.tables import ARROWS, bucket_title, dataset_title, method_title
+from dpconv_jax.study.tables import ARROWS, dataset_title, method_title
 
 COLOURS = {
     "dpconv": "#2a78d6",

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import Metric
-from dpconv_jax.report import RESIZE_FILTER
+from dpconv_jax.report import RESIZE_FILTER, bucket_title
 from dpconv_jax.study import lineup, published
 from dpconv_jax.study.results import Cell
 from dpconv_jax.study.table import Table
-from dpconv_jax.study.tables import bucket_title, dataset_title, method_title
+from dpconv_jax.study.tables import dataset_title, method_title
 
 
 def card(table: Table, *, command: str) -> list[str]:

@@ -35,8 +35,9 @@ from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import Padded, padded
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
+from dpconv_jax.report import bucket_title
 from dpconv_jax.study.contenders import Contenders, masked, names
-from dpconv_jax.study.tables import bucket_title, method_title
+from dpconv_jax.study.tables import method_title
 from dpconv_jax.writers import GAP, grid
 
 CELL = 256  # side of a picture in a figure

@@ -28,10 +28,11 @@ from dpconv_jax.files import write_whole
 from dpconv_jax.report import dress
 from dpconv_jax.signals import Stop
 from dpconv_jax.study import lineup
+from dpconv_jax.study.bars import colours
+from dpconv_jax.study.tables import method_title
 from dpconv_jax.workdir import compare
 
-COLOURS = {"dpconv": "#2a78d6", "pconv": "#d9730d"}
-NAMES = {"dpconv": "DPConv", "pconv": "PConv"}
+NAMES = {method: method_title(method) for method in ("dpconv", "pconv")}
 SEEDS = 3
 
 
@@ -182,7 +183,7 @@ def draw(curves: Sequence[Curve]) -> Figure:
     figure = Figure(figsize=(11, 4), dpi=110, facecolor="white", layout="constrained")
     panels: Sequence[Axes] = figure.subplots(1, 2, sharey=True)
     for panel, field in zip(panels, ("steps", "seconds"), strict=True):
-        for method, colour in COLOURS.items():
+        for method, colour in colours([*NAMES]).items():
             mine = [curve for curve in curves if curve.method == method]
             for curve in mine:
                 panel.plot(getattr(curve, field), curve.l1, color=colour, linewidth=0.8, alpha=0.5)

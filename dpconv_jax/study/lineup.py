@@ -7,17 +7,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx, traverse_util
+from flax import traverse_util
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dpconv_jax import sharding, train
+from dpconv_jax import model, sharding, train
 from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import newest_step, restore_generator
 from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import Padded, outputs
 from dpconv_jax.inpainter import Inpainter
-from dpconv_jax.model import Model
 from dpconv_jax.signals import Stop
 from dpconv_jax.weights import model_file
 from dpconv_jax.workdir import compare
@@ -75,7 +74,7 @@ def check(config: ConfigDict, workdir: pathlib.Path) -> None:
             raise UsageError(f"config.methods: {name!r} is unknown; known: {', '.join(known)}")
     for dataset in config.datasets:
         train.open_source(shared(config, dataset), "validation")
-        for method in filter(config.recipes.__contains__, config.methods):
+        for method in (name for name in config.methods if is_learned(config, name)):
             _check_learned(config, workdir / dataset / method, method=method, dataset=dataset)
 
 
@@ -84,7 +83,7 @@ def _check_learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dat
     train.check(mine)
     given = given_weights(config, method=method, dataset=dataset)
     if given is not None:
-        metadata = restore(given).metadata
+        metadata = model.load(given, step=None).metadata
         theirs, wanted = (metadata.model, metadata.options.get("variant")), (mine.model.name, mine.model.get("variant"))
         if theirs != wanted:
             said, ours = (" ".join(filter(None, names)) for names in (theirs, wanted))
@@ -111,15 +110,15 @@ def learned(
     if path is None:
         path = folder
         trained(settings(config, method=method, dataset=dataset), folder, stop=stop)
-    model = restore(path)
+    network = model.load(path, step=None)
     identity = {
         "source": "training of this table" if path is folder else f"config.weights.{method}",
-        "parameters": digest(model.params),
-        "step": model.metadata.step,
-        "trained at": model.metadata.size,
+        "parameters": digest(network.params),
+        "step": network.metadata.step,
+        "trained at": network.metadata.size,
     }
-    params = jax.device_put(model.params, sharding.replicated(mesh))
-    inpaint = Inpainter(model.graph, mesh, batch_size=config.eval.batch_size).bind(params)
+    params = jax.device_put(network.params, sharding.replicated(mesh))
+    inpaint = Inpainter(network.graph, mesh, batch_size=config.eval.batch_size).bind(params)
     return Contestant(method, identity, lambda batch: outputs(method, inpaint, batch))
 
 
@@ -129,19 +128,6 @@ def trained(mine: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
         return
     print(f"training {folder}", flush=True)
     train.train_to_the_end(mine, folder, stop=stop)
-
-
-def restore(path: pathlib.Path) -> Model:
-    """The network of a workdir's last step, or of an exported file. Raises UsageError as `model.load` does."""
-    if path.is_dir():
-        params, config, step = restore_generator(path)
-        metadata = model_file.Metadata.of_training(config, step, workdir=path)
-        generator = model_file.build(metadata)
-        params = model_file.matched(params, model_file.shapes(generator), source=path)
-    else:
-        params, metadata = model_file.read(path)
-        generator = model_file.build(metadata)
-    return Model(graph=nnx.graphdef(generator), params=params, metadata=metadata)
 
 
 def digest(params: model_file.Params) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import Metric
 from dpconv_jax.panel import PANEL
+from dpconv_jax.report import bucket_title, bullets
 from dpconv_jax.study import published
 from dpconv_jax.study.results import FAILED, Results, Row, bucket_range, printed
 
@@ -49,12 +50,6 @@ def dataset_title(name: str) -> str:
     return DATASETS.get(name, name)
 
 
-def bucket_title(bucket: int) -> str:
-    """For people, such as (20, 40] %."""
-    low, high = BUCKETS[bucket]
-    return f"({100 * low:.0f}, {100 * high:.0f}] %"
-
-
 def csv_text(results: Results) -> str:
     """A line a number, in full; what is missing is empty."""
     text = io.StringIO()
@@ -82,10 +77,10 @@ def markdown(results: Results, *, title: str, card: Sequence[str], failures: Seq
         f"# {title}",
         "\n".join(lines),
         f"![bars]({picture})",
-        *(["## Failed", _bullets(failures)] if failures else []),
-        *(["## Not computed", _bullets(missing)] if missing else []),
+        *(["## Failed", bullets(failures)] if failures else []),
+        *(["## Not computed", bullets(missing)] if missing else []),
         "## What the numbers mean",
-        _bullets(card),
+        bullets(card),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -184,7 +179,3 @@ def _reasons(results: Results) -> list[str]:
             text += f" ({'; '.join(where)})"
         lines.append(text)
     return lines
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
