@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from dpconv_jax import masks, metrics, report, sharding, steps
 from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import Checkpoints, newest_step, restore_generator
-from dpconv_jax.data import pipeline
+from dpconv_jax.data import pipeline, sources
 from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import evaluate, validation_l1
 from dpconv_jax.inpainter import Inpainter
@@ -162,10 +162,10 @@ def load_vgg(config: ConfigDict) -> VGG16 | None:
     return vgg16.load(config.vgg.weights)
 
 
-def open_source(config: ConfigDict, split: str) -> pipeline.Source:
+def open_source(config: ConfigDict, split: str) -> sources.Source:
     """A split of the dataset, built on first use."""
     data = config.data
-    return pipeline.open_source(data.name, split, dir=data.dir, manual_dir=data.manual_dir, data_dir=data.data_dir)
+    return sources.open_source(data.name, split, dir=data.dir, manual_dir=data.manual_dir, data_dir=data.data_dir)
 
 
 def open_mask_files(config: ConfigDict) -> masks.MaskFiles | None:
@@ -173,7 +173,7 @@ def open_mask_files(config: ConfigDict) -> masks.MaskFiles | None:
     return masks.MaskFiles(config.mask.dir, hole=config.mask.hole) if config.mask.preset == "files" else None
 
 
-def open_batches(config: ConfigDict, source: pipeline.Source, mask_files: masks.MaskFiles | None) -> Any:
+def open_batches(config: ConfigDict, source: sources.Source, mask_files: masks.MaskFiles | None) -> Any:
     """This process's share of the endless training batches; its state {"next_index": step} is the step."""
     return pipeline.train_batches(
         source,
@@ -224,7 +224,7 @@ def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:
     )
 
 
-def describe(config: ConfigDict, state: steps.GanState, source: pipeline.Source, mesh: Mesh) -> None:
+def describe(config: ConfigDict, state: steps.GanState, source: sources.Source, mesh: Mesh) -> None:
     """Two lines for the person who started the run."""
     counts = [int(parameter_overview.count_parameters(tree)) for tree in (state.generator, state.discriminator)]
     name = " ".join(str(config.model[field]) for field in ("name", "variant") if field in config.model)

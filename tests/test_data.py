@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from dpconv_jax import masks
-from dpconv_jax.data import pipeline
+from dpconv_jax.data import pipeline, sources
 from dpconv_jax.data.decode import BadImageError, decode, resize, square_box
 from dpconv_jax.data.image_folder import ImageFolder
 from dpconv_jax.errors import UsageError
@@ -320,7 +320,7 @@ def names(data: ImageFolder) -> list[str]:
 
 
 def test_image_folder(folder: pathlib.Path):
-    opened = [pipeline.open_source("image_folder", split, dir=str(folder)) for split in ("train", "validation")]
+    opened = [sources.open_source("image_folder", split, dir=str(folder)) for split in ("train", "validation")]
     train_names, validation_names = map(names, opened)
     assert sorted(train_names + validation_names) == [
         *("B.JPG", "a.jpg", "c.jpeg", "d.png", "deep/er/e.WebP", "deep/f.bmp", "deep/g h.png")
@@ -366,7 +366,7 @@ def photos(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_clothing_small(photos: pathlib.Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]):
     where = {"manual_dir": str(photos), "data_dir": str(photos.parent / "built")}
-    data = pipeline.open_source("clothing_small", "train", **where)
+    data = sources.open_source("clothing_small", "train", **where)
     assert capsys.readouterr().out.splitlines() == [
         f"building clothing_small in {photos.parent / 'built' / 'clothing_small' / '1.0.0'}"
     ]
@@ -379,21 +379,21 @@ def test_clothing_small(photos: pathlib.Path, caplog: pytest.LogCaptureFixture, 
     assert all(example["image"] == (photos / "train" / example["id"]).read_bytes() for example in examples)
     assert next(train(data))["bad"].sum() == 0
 
-    again = pipeline.open_source("clothing_small", "validation", data_dir=where["data_dir"])  # built: no photos needed
+    again = sources.open_source("clothing_small", "validation", data_dir=where["data_dir"])  # built: no photos needed
     assert len(again) == 4
     assert capsys.readouterr().out == ""
     with pytest.raises(UsageError, match="built without a test split"):
-        pipeline.open_source("clothing_small", "test", **where)
+        sources.open_source("clothing_small", "test", **where)
 
 
 def test_a_damaged_record_is_a_bad_image(photos: pathlib.Path, caplog: pytest.LogCaptureFixture):
     where = {"manual_dir": str(photos), "data_dir": str(photos.parent / "built")}
-    pipeline.open_source("clothing_small", "train", **where)
+    sources.open_source("clothing_small", "train", **where)
     (records,) = photos.parent.glob("built/clothing_small/*/*train*")
     data = bytearray(records.read_bytes())
     data[data.index(b"\xff\xd8\xff") + 200] ^= 1
     records.write_bytes(data)
-    batch = next(train(pipeline.open_source("clothing_small", "train", **where), batch_size=10))
+    batch = next(train(sources.open_source("clothing_small", "train", **where), batch_size=10))
     assert batch["bad"].sum() == 1
     assert "hash mismatch" in caplog.text
 
@@ -402,11 +402,11 @@ def test_a_disk_that_cannot_be_written_is_one_line(photos: pathlib.Path, monkeyp
     def full(*_: Any, **__: Any) -> None:
         raise RuntimeError("write() failed:\nNo space left on device")  # as array_record says it
 
-    monkeypatch.setattr(pipeline.ClothingSmall, "_generate_examples", full)
+    monkeypatch.setattr(sources.ClothingSmall, "_generate_examples", full)
     with pytest.raises(
         UsageError, match=r"^cannot build clothing_small in .*: write\(\) failed: No space left on device"
     ):
-        pipeline.open_source("clothing_small", "train", manual_dir=str(photos), data_dir=str(photos.parent / "built"))
+        sources.open_source("clothing_small", "train", manual_dir=str(photos), data_dir=str(photos.parent / "built"))
     assert not list(photos.parent.glob("built/clothing_small/*"))  # nothing half built
 
 
@@ -428,7 +428,7 @@ def test_missing_data_is_refused_in_one_line(name: str, options: dict[str, str],
     options = {"data_dir": "{tmp}/built", **options}
     filled = {key: value.replace("{tmp}", str(tmp_path)) for key, value in options.items()}
     with pytest.raises(UsageError, match=rule) as caught:
-        pipeline.open_source(name, "train", **filled)
+        sources.open_source(name, "train", **filled)
     assert "\n" not in str(caught.value)
 
 
@@ -444,7 +444,7 @@ def test_real_photos(clothing: pathlib.Path):
 @pytest.mark.slow
 def test_clothing_small_of_the_real_photos(clothing: pathlib.Path, tmp_path: pathlib.Path):
     lengths = {
-        split: len(pipeline.open_source("clothing_small", split, manual_dir=str(clothing), data_dir=str(tmp_path)))
+        split: len(sources.open_source("clothing_small", split, manual_dir=str(clothing), data_dir=str(tmp_path)))
         for split in ("train", "validation")
     }
     assert lengths == {"train": 3068, "validation": 341}

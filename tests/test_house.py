@@ -19,6 +19,7 @@ DOORS = (
     "inpaint",
     "demo",
     "export",
+    "data.prepare",
     *("study.cost", "study.downstream", "study.figures", "study.learning", "study.table1"),
     "weights.__main__",
 )  # nobody imports them
@@ -53,13 +54,13 @@ FLOW = {
     "steps": {"recipes", "models", "trees"},
     "recipes": {"losses", "models"},
     "workdir": {"files"},
-    "signals": set(),
     "checkpoints": {"files", "trees"},
     "writers": {"files"},
-    "progress": set(),
     "sharding": set(),
-    "data": {"masks"},
+    "data": {"masks", "progress", "signals", "door"},
     "masks": {"files"},
+    "progress": set(),
+    "signals": set(),
     "panel": {"metrics", "distributions", "models"},
     "metrics": {"models"},
     "distributions": set(),
@@ -190,7 +191,7 @@ def test_no_path_of_one_machine():
 def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = [*project["dependencies"], *extras["baselines"], *extras["demo"], *extras["h5"], *extras["bench"]]
+    declared = [*project["dependencies"], *extras["baselines"], *extras["demo"], *extras["h5"], *extras["beam"], *extras["bench"]]
     distributions = {re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in declared}
     owners = importlib.metadata.packages_distributions()
     for path in MODULES:

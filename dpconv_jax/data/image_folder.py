@@ -16,6 +16,7 @@ class Example(TypedDict):
 
     image: bytes
     id: str
+    category: str
     region: bytes | None  # a PNG, white on the clothing, aligned with the upright image; None where unknown
 
 
@@ -45,7 +46,7 @@ class ImageFolder:
 
     def __getitem__(self, index: int) -> Example:
         path = self._paths[index]
-        return {"image": (self._root / path).read_bytes(), "id": path, "region": None}
+        return {"image": (self._root / path).read_bytes(), "id": path, "category": "", "region": None}
 
 
 def _images(root: Path) -> list[str]:

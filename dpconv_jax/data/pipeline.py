@@ -5,94 +5,26 @@ processes: the global batch of a step is the same for any number of processes, a
 Images are float32 (size, size, 3) in [0, 1], masks float32 (size, size, 1), 1 = valid, 0 = hole.
 """
 
-import contextlib
-import io
 import itertools
 import logging
 import math
 import threading
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from dpconv_jax import masks
-from dpconv_jax.data.clothing_small import ClothingSmall
 from dpconv_jax.data.decode import BadImageError, decode, resize, square_box
-from dpconv_jax.data.image_folder import Example, ImageFolder
-from dpconv_jax.data.synthetic_garments import SyntheticGarments
+from dpconv_jax.data.sources import Source
 from dpconv_jax.errors import UsageError
 
-BUILDERS: dict[str, type[tfds.core.GeneratorBasedBuilder]] = {
-    "synthetic_garments": SyntheticGarments,
-    "clothing_small": ClothingSmall,
-}
 CROPS = ("resize", "square")
 MAX_TRIES = 1000  # replacements for one bad image
 
 log = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """Random access to encoded examples."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Example: ...
-
-
-def open_source(name: str, split: str, *, dir: str = "", manual_dir: str = "", data_dir: str = "") -> Source:
-    """The examples of `split` ("train" or "validation") of a dataset; built on first use, which prints one line.
-
-    dir: the folder of `image_folder`. manual_dir: the downloaded files of a builder that needs some.
-    data_dir: where built datasets are kept; "" is TFDS's default, ~/tensorflow_datasets.
-    Raises UsageError for an unknown name, missing files or a split the dataset lacks.
-    """
-    if name == "image_folder":
-        return ImageFolder(dir, split)
-    if name not in BUILDERS:
-        raise UsageError(f"data.name {name!r} is unknown; known: {', '.join([*BUILDERS, 'image_folder'])}")
-    builder = BUILDERS[name](data_dir=data_dir or None, file_format="array_record")
-    if not builder.data_path.exists():
-        _build(builder, manual_dir)
-    if split not in builder.info.splits or not builder.info.splits[split].num_examples:
-        raise UsageError(f"{name} was built without a {split} split; complete its files and delete {builder.data_path}")
-    decoders = {key: tfds.decode.SkipDecoding() for key in ("image", "region") if key in builder.info.features}
-    return _Built(builder.as_data_source(split, decoders=decoders))
-
-
-def _build(builder: tfds.core.GeneratorBasedBuilder, manual_dir: str) -> None:
-    how = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
-    folder = Path(manual_dir).expanduser()
-    if how and not (manual_dir and folder.is_dir()):
-        raise UsageError(f"data.manual_dir {manual_dir!r} is no folder; {builder.name} needs the one made by: {how}")
-    print(f"building {builder.name} in {builder.data_path}", flush=True)
-    tfds.disable_progress_bar()
-    config = tfds.download.DownloadConfig(manual_dir=folder if how else None, try_download_gcs=False)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints more of the same
-            builder.download_and_prepare(download_config=config)
-    except (OSError, RuntimeError) as error:  # a folder that may not be written; a full disk
-        reason = " ".join(str(error).split())
-        raise UsageError(f"cannot build {builder.name} in {builder.data_path}: {reason}") from error
-
-
-class _Built:
-    """A built TFDS split as a Source."""
-
-    def __init__(self, records: Any) -> None:
-        self._records = records
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __getitem__(self, index: int) -> Example:
-        record = self._records[index]
-        return {"image": record["image"], "id": record["id"].decode(), "region": record.get("region")}
 
 
 class Picture(NamedTuple):

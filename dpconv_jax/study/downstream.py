@@ -26,7 +26,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dpconv_jax import door
-from dpconv_jax.data import pipeline
+from dpconv_jax.data import pipeline, sources
 from dpconv_jax.data.clothing_small import CLASSES, MAX_PIXELS
 from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import Batch, padded
@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--model: {CLEAN} and {MASKED} are the photos themselves; choose another name")
     vgg = vgg16.load(options.vgg_weights)
     where = {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
-    training, validation = (pipeline.open_source(DATA, split, **where) for split in ("train", "validation"))
+    training, validation = (sources.open_source(DATA, split, **where) for split in ("train", "validation"))
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

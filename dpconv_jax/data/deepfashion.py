@@ -1,0 +1,102 @@
+"""`deepfashion`: DeepFashion, Category and Attribute Prediction (Liu et al., CVPR 2016), photos of one garment each."""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from dpconv_jax.data import regions
+from dpconv_jax.data.collection import BadAnnotationError, Collection, Photo, Shipped
+from dpconv_jax.errors import UsageError
+
+PARTITION = "Eval/list_eval_partition.txt"
+LISTS = ("list_bbox.txt", "list_landmarks.txt", "list_category_img.txt", "list_category_cloth.txt")
+FOLDERS = ("Anno_coarse", "Anno")  # where the lists lie: today, and in older downloads
+NAMES = {"train": "train", "validation": "val", "test": "test"}  # of the splits, in the partition file
+CUT_OFF = 2  # visibility of a landmark outside the photo; 0 is visible, 1 occluded
+
+
+class Row(NamedTuple):
+    """What the lists say of one photo."""
+
+    path: str  # img/<Item>/img_00000001.jpg
+    category: str
+    box: list[str]  # x_1 y_1 x_2 y_2
+    landmarks: list[str]  # (visibility x y) x k
+
+
+class _Shipped(Shipped):
+    """Img/img/<Item>/img_00000001.jpg and the lists of `LISTS`; a record is a Row."""
+
+    @property
+    def annotations(self) -> str:
+        return next((name for name in FOLDERS if (self.root / name).exists()), FOLDERS[0])
+
+    def files(self) -> Mapping[str, Sequence[str]]:
+        needed = ("Img/img", PARTITION, *(f"{self.annotations}/{name}" for name in LISTS))
+        return dict.fromkeys(NAMES, needed)
+
+    def records(self, split: str) -> Iterator[Row]:
+        listed = {name: self._table(f"{self.annotations}/{name}") for name in LISTS}
+        categories = [row[0] for row in listed["list_category_cloth.txt"]]
+        numbers = {row[0]: row[1] for row in listed["list_category_img.txt"]}
+        boxes = {row[0]: row[1:] for row in listed["list_bbox.txt"]}
+        landmarks = {row[0]: row[3:] for row in listed["list_landmarks.txt"]}
+        for path, part in self._table(PARTITION):
+            if part == NAMES[split]:
+                number = numbers.get(path, "")
+                known = number.isdecimal() and 0 < int(number) <= len(categories)
+                category = categories[int(number) - 1] if known else ""
+                yield Row(path, category, boxes.get(path, []), landmarks.get(path, []))
+
+    def photos(self, split: str, record: Row) -> Iterator[Photo]:
+        if not record.category:
+            raise BadAnnotationError("no category of list_category_cloth.txt")
+        try:
+            box, landmarks = [float(value) for value in record.box], _points(record.landmarks)
+        except ValueError as error:
+            raise BadAnnotationError(f"damaged box or landmarks: {error}") from error
+        region = functools.partial(_region, box, landmarks)
+        yield Photo(record.path, record.category, (self.root / "Img" / record.path).read_bytes(), region)
+
+    def _table(self, path: str) -> list[list[str]]:
+        """The rows of a list: its first line is their number, the second a header."""
+        count, _, *rows = (self.root / path).read_text().splitlines() or [""]
+        rows = [row.split() for row in rows if row.strip()]
+        if count.strip() != str(len(rows)):
+            raise UsageError(f"{self.root / path} announces {count.strip()!r} rows and has {len(rows)}: download it again")
+        return rows
+
+
+def _points(values: Sequence[str]) -> list[tuple[float, float]]:
+    """The landmarks inside the photo."""
+    triples = zip(values[::3], values[1::3], values[2::3], strict=True)
+    return [(float(x), float(y)) for visibility, x, y in triples if int(visibility) != CUT_OFF]
+
+
+def _region(box: Sequence[float], landmarks: Sequence[tuple[float, float]], size: tuple[int, int]) -> np.ndarray:
+    """The box within the dilated hull of the landmarks; either alone where the other is not known or they are apart."""
+    hull = regions.of_key_points(landmarks, size=size)
+    if len(box) != 4:
+        return hull
+    boxed = regions.of_box(*box, size=size)
+    return boxed & hull if (boxed & hull).any() else boxed
+
+
+class DeepFashion(Collection):
+    """Photos of one garment each, with its box and landmarks, in the published partition."""
+
+    name = "deepfashion"  # TFDS would make it deep_fashion
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First build."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "sign the agreement of the Category and Attribute Prediction Benchmark at "
+        "https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html, download and unzip; the folder then holds Img/img, "
+        f"{PARTITION} and, in {FOLDERS[0]} (in older downloads {FOLDERS[1]}), {', '.join(LISTS)}"
+    )
+    SHIPPED = _Shipped
+    PUBLISHED: ClassVar = {"train": "209,222", "validation": "40,000", "test": "40,000"}
+    DESCRIPTION = "Photos of one garment each, with its box and landmarks. Not to be redistributed."
+    HOMEPAGE = "https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion.html"

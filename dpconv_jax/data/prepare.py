@@ -1,0 +1,141 @@
+"""Builds a dataset: `python -m dpconv_jax.data.prepare --dataset=NAME --manual_dir=DIR --data_dir=DIR`.
+
+Prints how many photos each split and category has beside the published counts, and draws a contact sheet beside the
+built files. Where it was interrupted the same command starts again; what is built already is only counted and drawn.
+With --beam_runner Apache Beam builds; flags not listed here are Beam's: --region, --temp_location, ...
+Exit codes: 0 done; 2 a mistake of the user, named in one line; 42 stopped by a signal, nothing is left half built.
+"""
+
+import collections
+import csv
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from dpconv_jax import door
+from dpconv_jax.data import sources
+from dpconv_jax.data.collection import REJECTED, REJECTED_CSV, Collection
+from dpconv_jax.data.contact_sheet import Sample, sheet
+from dpconv_jax.errors import UsageError
+from dpconv_jax.progress import Counter
+from dpconv_jax.signals import INTERRUPTED, Stop
+
+SAMPLES = 12  # on the contact sheet
+COVERAGE = 0.05  # of the clothing, by the sheet's masks; as in configs/base.py
+DIRECT = "DirectRunner"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code. Raises UsageError for a mistake."""
+    parser = door.Parser(prog="python -m dpconv_jax.data.prepare", description=__doc__)
+    add = parser.add_argument
+    known = ", ".join(sources.BUILDERS)
+    add("--dataset", required=True, metavar="NAME[/CONFIG]", help=f"{known}; CONFIG: shorter side in pixels, originals")
+    add("--manual_dir", default="", metavar="DIR", help="the downloaded files")
+    add("--data_dir", default="", metavar="DIR", help="where built datasets are kept; default ~/tensorflow_datasets")
+    add("--num_workers", type=int, default=2, metavar="N", help="threads, or Beam's workers; default %(default)s")
+    add("--allow_rejected", type=float, default=REJECTED, metavar="SHARE", help="of a split; default %(default)s")
+    add("--beam_runner", metavar="RUNNER", help=f"{DIRECT}, DataflowRunner, SparkRunner, FlinkRunner, ...")
+    options, rest = parser.parse_known_args(sys.argv[1:] if arguments is None else arguments)
+    if rest and not options.beam_runner:
+        raise UsageError(f"{rest[0]!r} is no flag")
+    if options.num_workers < 1:
+        raise UsageError(f"--num_workers is {options.num_workers}; it must be at least 1")
+    if not 0 <= options.allow_rejected <= 1:
+        raise UsageError(f"--allow_rejected is {options.allow_rejected}; it must lie in [0, 1]")
+    builder = sources.make(options.dataset, data_dir=options.data_dir)
+    beam_options = None
+    if options.beam_runner:
+        if not isinstance(builder, Collection):
+            raise UsageError(f"--beam_runner: {options.dataset} is built without Beam")
+        beam_options = _beam_options(options.beam_runner, options.num_workers, rest)
+
+    with Stop().listening():
+        try:
+            if not builder.data_path.exists():
+                sources.build(
+                    builder,
+                    options.manual_dir,
+                    allowed=options.allow_rejected,
+                    workers=options.num_workers,
+                    beam_options=beam_options,
+                )
+            _report(sources.make(options.dataset, data_dir=options.data_dir))
+        except SystemExit as error:
+            if error.code == INTERRUPTED:
+                print("stopped: nothing is left half built, the same command starts again", file=sys.stderr)
+            raise
+    return 0
+
+
+def _beam_options(runner: str, workers: int, rest: Sequence[str]) -> Any:
+    """Beam's own, from its flags. Raises UsageError for one it does not know, and without Beam."""
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise UsageError('--beam_runner needs Apache Beam: pip install "dpconv_jax[beam]"') from error
+    own = [f"--num_workers={workers}"]
+    if runner == DIRECT:
+        own = [f"--direct_num_workers={workers}"]
+        if workers > 1:
+            own.append("--direct_running_mode=multi_processing")
+    parser = door.Parser(add_help=False)
+    for options in {PipelineOptions, *_below(PipelineOptions)}:
+        if "_add_argparse_args" in vars(options):
+            options._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(rest)
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is no flag, neither of this command nor of Beam")
+    return PipelineOptions([f"--runner={runner}", *own, *rest])
+
+
+def _below(cls: type) -> Iterator[type]:
+    for below in cls.__subclasses__():
+        yield below
+        yield from _below(below)
+
+
+def _report(builder: sources.Builder) -> None:
+    """The counts, what was left out, and the contact sheet."""
+    print(f"{builder.name} in {builder.data_path}")
+    for note in (builder.info.metadata or {}).get("notes", []):
+        print(note)
+    published = builder.PUBLISHED if isinstance(builder, Collection) else {}
+    rejected = builder.data_path.parent / REJECTED_CSV
+    lost = _lost(rejected) if isinstance(builder, Collection) else collections.Counter()
+    samples: list[Sample] = []
+    splits = list(builder.info.splits)
+    for split in splits:
+        source = sources.read(builder, split)
+        counts = collections.Counter(_categories(source, split))
+        print(f"{split}: {len(source):,} photos, published {published.get(split, 'nowhere')}, {lost[split]:,} left out")
+        for category, count in sorted(counts.items()):
+            print(f"  {count:>9,}  {category}")
+        picked = np.linspace(0, len(source) - 1, min(-(-SAMPLES // len(splits)), len(source)))
+        samples += [Sample(split, source[int(index)]) for index in picked]
+    if lost:
+        print(f"left out: {rejected}")
+    path = builder.data_path.parent / "contact_sheet.png"
+    with path.open("wb") as stream:
+        sheet(samples, min_coverage=COVERAGE).save(stream, "PNG")
+    print(f"contact sheet: {path}", flush=True)
+
+
+def _categories(source: sources.Source, split: str) -> Iterator[str]:
+    with Counter(total=len(source), unit=f"{split} photos counted") as counter:
+        for index in range(len(source)):
+            yield source[index]["category"]
+            counter.advance()
+
+
+def _lost(path: epath.Path) -> collections.Counter[str]:
+    rows = csv.DictReader(path.read_text().splitlines()) if path.exists() else ()
+    return collections.Counter(row["split"] for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(door.run(main))
