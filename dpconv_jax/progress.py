@@ -52,9 +52,9 @@ class Counter(Bar):
         self._total, self._unit, self._done = total, unit, 0
         self._start = self._said = time.monotonic()
 
-    def advance(self, count: int = 1) -> None:
-        """So many more are finished."""
-        self._done = min(self._done + count, self._total)
+    def advance(self, count: int | None = None) -> None:
+        """One more, or `count` more, are finished."""
+        self._done = min(self._done + (count or 1), self._total)
         now = time.monotonic()
         pace = f"{self._done / max(now - self._start, 1e-9):.2f} {self._unit}/s"
         if self._bar:

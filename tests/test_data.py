@@ -364,36 +364,41 @@ def photos(tmp_path: pathlib.Path) -> pathlib.Path:
     return root
 
 
-def test_clothing_small(photos: pathlib.Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]):
+def test_clothing_small(photos: pathlib.Path, capsys: pytest.CaptureFixture[str]):
     where = {"manual_dir": str(photos), "data_dir": str(photos.parent / "built")}
-    data = sources.open_source("clothing_small", "train", **where)
-    assert capsys.readouterr().out.splitlines() == [
-        f"building clothing_small in {photos.parent / 'built' / 'clothing_small' / '1.0.0'}"
+    with pytest.raises(UsageError, match="more than the 1 % allowed"):
+        sources.open_source("clothing_small", "train", **where)
+    built = photos.parent / "built/clothing_small/originals"
+    capsys.readouterr()
+    sources.build(sources.make("clothing_small", data_dir=where["data_dir"]), str(photos), allowed=0.5)
+    assert capsys.readouterr().out.splitlines() == [f"building clothing_small in {built / '2.0.0'}"]
+    bad = (built / "rejected.csv").read_text().splitlines()
+    assert [line.rpartition(",")[0] for line in bad[1:]] == [
+        'train,dress/small.jpg,"31 x 90 pixels',
+        "train,dress/truncated.jpg",
+        'train,t-shirt/text.jpg,"not a JPEG, PNG',
     ]
-    messages = [record.getMessage() for record in caplog.records if record.name.startswith("dpconv_jax")]
-    assert len(messages) == 4
-    assert "train/dress/small.jpg is left out: 31 x 90 pixels, a side below 32" in messages
-    assert "train: 3 bad images left out" in messages
+    data = sources.open_source("clothing_small", "train", data_dir=where["data_dir"])  # built: no photos needed
     examples = [data[index] for index in range(len(data))]
     assert {example["id"] for example in examples} == {f"{k}/{i}.jpg" for k in ("dress", "t-shirt") for i in range(5)}
     assert all(example["image"] == (photos / "train" / example["id"]).read_bytes() for example in examples)
+    assert all((example["category"], example["region"]) == (example["id"].split("/")[0], None) for example in examples)
     assert next(train(data))["bad"].sum() == 0
 
-    again = sources.open_source("clothing_small", "validation", data_dir=where["data_dir"])  # built: no photos needed
-    assert len(again) == 4
+    assert len(sources.open_source("clothing_small", "validation", data_dir=where["data_dir"])) == 4
     assert capsys.readouterr().out == ""
     with pytest.raises(UsageError, match="built without a test split"):
         sources.open_source("clothing_small", "test", **where)
 
 
 def test_a_damaged_record_is_a_bad_image(photos: pathlib.Path, caplog: pytest.LogCaptureFixture):
-    where = {"manual_dir": str(photos), "data_dir": str(photos.parent / "built")}
-    sources.open_source("clothing_small", "train", **where)
-    (records,) = photos.parent.glob("built/clothing_small/*/*train*")
+    sources.build(sources.make("clothing_small", data_dir=str(photos.parent / "built")), str(photos), allowed=0.5)
+    (records,) = photos.parent.glob("built/clothing_small/*/*/*train*")
     data = bytearray(records.read_bytes())
     data[data.index(b"\xff\xd8\xff") + 200] ^= 1
     records.write_bytes(data)
-    batch = next(train(sources.open_source("clothing_small", "train", **where), batch_size=10))
+    source = sources.open_source("clothing_small", "train", data_dir=str(photos.parent / "built"))
+    batch = next(train(source, batch_size=10))
     assert batch["bad"].sum() == 1
     assert "hash mismatch" in caplog.text
 
@@ -407,19 +412,19 @@ def test_a_disk_that_cannot_be_written_is_one_line(photos: pathlib.Path, monkeyp
         UsageError, match=r"^cannot build clothing_small in .*: write\(\) failed: No space left on device"
     ):
         sources.open_source("clothing_small", "train", manual_dir=str(photos), data_dir=str(photos.parent / "built"))
-    assert not list(photos.parent.glob("built/clothing_small/*"))  # nothing half built
+    assert [path.name for path in photos.parent.glob("built/clothing_small/originals/*")] == [".lock"]  # nothing half
 
 
 @pytest.mark.parametrize(
     ("name", "options", "rule"),
     [
-        ("clothing", {}, "data.name 'clothing' is unknown; known: .*clothing_small, image_folder"),
+        ("clothing", {}, "data.name 'clothing' is unknown; known: .*clothing_small, .*image_folder"),
         ("image_folder", {}, "data.dir '' is no folder"),
         ("image_folder", {"dir": "{tmp}/none"}, "data.dir '.*none' is no folder"),
         ("image_folder", {"dir": "{tmp}"}, "holds 0 images"),
         ("clothing_small", {}, "data.manual_dir '' is no folder; .* git clone https://github.com/"),
         ("clothing_small", {"manual_dir": "{tmp}/none"}, "none' is no folder; .* git clone https://github.com/"),
-        ("clothing_small", {"manual_dir": "{tmp}"}, "has no folder train; git clone https://github.com/"),
+        ("clothing_small", {"manual_dir": "{tmp}"}, "lacks train; it holds .*note.txt; git clone https://github.com/"),
         ("clothing_small", {"manual_dir": "{tmp}", "data_dir": "/dev/null/x"}, "cannot build"),
     ],
 )

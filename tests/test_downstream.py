@@ -224,7 +224,7 @@ def test_models_of_several_sizes(network, tmp_path):
         (["--model=mean={tmp}/toy.safetensors"], "--model: at least one, and no two methods of one name"),
         (["--model=clean={tmp}/toy.safetensors"], "clean and masked are the photos themselves"),
         (["--baselines=magic"], "unknown baseline 'magic'"),
-        (["--manual_dir={tmp}"], "has no folder train"),
+        (["--manual_dir={tmp}"], "lacks train"),
         (["--out={tmp}/vgg.npz"], "vgg.npz cannot be written: File exists"),
         (["--size=64"], "unrecognized arguments: --size=64"),
     ],

@@ -18,7 +18,7 @@ class _Shipped(Shipped):
 
     def records(self, split: str) -> Iterator[str]:
         for label in CLASSES:
-            yield from (f"{label}/{name}" for name in sorted(path.name for path in self.root.glob(f"{split}/{label}/*.jpg")))
+            yield from sorted(f"{label}/{path.name}" for path in self.root.glob(f"{split}/{label}/*.jpg"))
 
     def photos(self, split: str, record: str) -> Iterator[Photo]:
         yield Photo(record, record.partition("/")[0], (self.root / split / record).read_bytes(), None)

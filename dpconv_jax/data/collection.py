@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import functools
 import io
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +44,9 @@ class Photo(NamedTuple):
     id: str  # unique within its split
     category: str
     image: bytes | Image.Image  # encoded, or RGB
-    region: Callable[[tuple[int, int]], np.ndarray] | None  # (width, height) as stored -> as in `regions`; None: unknown
+    region: (
+        Callable[[tuple[int, int]], np.ndarray] | None
+    )  # (width, height) as stored -> as in `regions`; None: unknown
 
 
 class Rejected(NamedTuple):
@@ -100,11 +103,12 @@ class CollectionConfig(tfds.core.BuilderConfig):
 class Collection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A builder of `SHIPPED`.
 
-    Example: image (JPEG of QUALITY, the shorter side at most config.side, upright; or the file as it was), id, category,
-    region (PNG, 256 x 256, white on the clothing, over the whole upright image; all black where it is unknown).
+    Example: image (JPEG of QUALITY, the shorter side at most config.side, upright; or the file as it was), id,
+    category, region (PNG, 256 x 256, white on the clothing, over the whole upright image; all black where unknown).
     A photo that does not decode, has more than MAX_PIXELS or a side below MIN_SIDE, or whose annotation is damaged, is
-    left out and listed in rejected.csv beside the built version.
-    Raises UsageError, and builds nothing, for a folder that lacks files, and where more than `allowed` of a split is bad.
+    left out and listed in rejected.csv beside the built version. Where beam_options or beam_runner of TFDS's
+    DownloadConfig are given Apache Beam builds the same.
+    Raises UsageError, and builds nothing, for a folder that lacks files or where more than `allowed` of a split is bad.
     """
 
     SHIPPED: ClassVar[type[Shipped]]
@@ -116,8 +120,7 @@ class Collection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     # How to build, not what: set by `sources.build`.
     allowed: float = REJECTED
-    workers: int = 2
-    with_beam: bool = False
+    workers: int = 2  # threads
     output: TextIO = sys.stdout  # of the progress
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -161,22 +164,40 @@ class Collection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _shipped(self, root: epath.Path) -> Shipped:
         return self.SHIPPED(root)
 
+    @property
+    def rejected(self) -> epath.Path:
+        """The list of what was left out; it also outlives a build that was refused for it."""
+        return self.data_path.parent / REJECTED_CSV
+
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> None:
+        self._with_beam = bool(download_config.beam_options or download_config.beam_runner)
+        super()._download_and_prepare(dl_manager, download_config)
+        bad = read_rejected(self.rejected)
+        for split, info in self.info.splits.items():
+            check([each for each in bad if each.split == split], info.num_examples, self.allowed, self.rejected)
+
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         shipped = self._shipped(epath.Path(dl_manager.manual_dir))
-        splits, notes = shipped.splits()
+        try:
+            splits, notes = shipped.splits()
+        except UsageError as error:
+            raise UsageError(f"{error}; {self.MANUAL_DOWNLOAD_INSTRUCTIONS}") from error
         self.info.metadata["notes"] = notes
-        bad: list[Rejected] = []
-        settled = functools.partial(settle, path=self.data_path.parent / REJECTED_CSV, allowed=self.allowed)
-        if not self.with_beam:
-            return {split: self._generate_examples(shipped, split, bad, settled) for split in splits}
+        if not self._with_beam:
+            bad: list[Rejected] = []
+            return {split: self._generate_examples(shipped, split, bad) for split in splits}
         from dpconv_jax.data import beam_build  # of an extra
 
         read = functools.partial(outcomes, shipped, side=self.builder_config.side)
-        return beam_build.transforms(splits, records=shipped.records, outcomes=read, settled=settled)
+        write = functools.partial(write_rejected, path=self.rejected)
+        return beam_build.transforms(splits, records=shipped.records, outcomes=read, write_rejected=write)
 
     def _generate_examples(
-        self, shipped: Shipped, split: str, bad: list[Rejected], settled: Callable[[list[Rejected], Mapping], None]
+        self, shipped: Shipped, split: str, bad: list[Rejected]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """`bad`: of the splits before; this one's are added."""
         records = list(shipped.records(split))
         read = functools.partial(outcomes, shipped, split, side=self.builder_config.side)
         stream = grain.MapDataset.source(records).map(lambda record: list(read(record)))
@@ -193,7 +214,8 @@ class Collection(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 counter.advance(shipped.BLOCK)
                 if len(bad) - before > self.allowed * photos:
                     break  # and not after a night
-        settled(bad, {split: good})
+        write_rejected(bad, path=self.rejected)
+        check(bad[before:], good, self.allowed, self.rejected)
 
 
 def outcomes(
@@ -253,25 +275,18 @@ def _encoded(image: Image.Image, *, side: int) -> bytes:
     return data.getvalue()
 
 
-def settle(bad: Iterable[Rejected], good: Mapping[str, int], *, path: epath.Path, allowed: float) -> None:
-    """Lists what was left out in the file `path`; UsageError where that is more than `allowed` of a split.
-
-    good: how many photos of each split can be used.
-    """
-    bad = sorted(bad)
-    write_rejected(bad, path)
-    for split, usable in good.items():
-        count = sum(each.split == split for each in bad)
-        if count > allowed * (count + usable):
-            first = next(each for each in bad if each.split == split)
-            raise UsageError(
-                f"{count} of {count + usable} {split} photos cannot be used, more than the {100 * allowed:g} % allowed "
-                f"(--allow_rejected); {path} lists them, the first is {first.id}: {first.reason}"
-            )
+def check(bad: Sequence[Rejected], good: int, allowed: float, path: epath.Path) -> None:
+    """UsageError where `bad` of a split is more than its share `allowed`; `path` lists them, `good` can be used."""
+    if len(bad) > allowed * (len(bad) + good):
+        raise UsageError(
+            f"{len(bad)} of {len(bad) + good} {bad[0].split} photos cannot be used, more than the {100 * allowed:g} % "
+            f"allowed (--allow_rejected of dpconv_jax.data.prepare); {path} lists them, the first is {bad[0].id}: "
+            f"{bad[0].reason}"
+        )
 
 
-def write_rejected(bad: Iterable[Rejected], path: epath.Path) -> None:
-    """The file of what was left out; an older one is replaced at once."""
+def write_rejected(bad: Iterable[Rejected], *, path: epath.Path) -> None:
+    """The list of what was left out; an older one is replaced at once."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(Rejected._fields)
@@ -279,3 +294,9 @@ def write_rejected(bad: Iterable[Rejected], path: epath.Path) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_bytes(text.getvalue().encode(errors="backslashreplace"))
     partial.replace(path)
+
+
+def read_rejected(path: epath.Path) -> list[Rejected]:
+    """What `write_rejected` wrote."""
+    rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+    return [Rejected(*row) for row in itertools.islice(rows, 1, None)]

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -66,7 +66,9 @@ class _Shipped(Shipped):
         count, _, *rows = (self.root / path).read_text().splitlines() or [""]
         rows = [row.split() for row in rows if row.strip()]
         if count.strip() != str(len(rows)):
-            raise UsageError(f"{self.root / path} announces {count.strip()!r} rows and has {len(rows)}: download it again")
+            raise UsageError(
+                f"{self.root / path} announces {count.strip()!r} rows and has {len(rows)}: download it again"
+            )
         return rows
 
 

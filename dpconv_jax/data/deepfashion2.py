@@ -34,9 +34,8 @@ def _garments(text: str) -> list[dict[str, Any]]:
         garments = [value for key, value in json.loads(text).items() if key not in KEYS]
         for garment in garments:
             garment["category_name"]
-            x0, y0, x1, y1 = map(float, garment["bounding_box"])
-            for outline in garment["segmentation"]:
-                np.asarray(outline, float).reshape(-1, 2)
+            np.asarray(garment["bounding_box"], float).reshape(4)
+            garment["segmentation"] = [np.asarray(outline, float).reshape(-1, 2) for outline in garment["segmentation"]]
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BadAnnotationError(f"damaged annotation: {' '.join(repr(error).split())}") from error
     if not garments:
@@ -53,7 +52,7 @@ def _region(garments: list[dict[str, Any]], size: tuple[int, int]) -> np.ndarray
     """The union of all outlines; of a garment without any area, its box."""
     whole = np.zeros((regions.SIDE, regions.SIDE), bool)
     for garment in garments:
-        outlined = regions.of_polygons([np.reshape(outline, (-1, 2)) for outline in garment["segmentation"]], size=size)
+        outlined = regions.of_polygons(garment["segmentation"], size=size)
         whole |= outlined if outlined.any() else regions.of_box(*garment["bounding_box"], size=size)
     return whole
 

@@ -7,18 +7,16 @@ Exit codes: 0 done; 2 a mistake of the user, named in one line; 42 stopped by a 
 """
 
 import collections
-import csv
-import itertools
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from etils import epath
 
 from dpconv_jax import door
 from dpconv_jax.data import sources
-from dpconv_jax.data.collection import REJECTED, REJECTED_CSV, Collection
+from dpconv_jax.data.collection import REJECTED, Collection, read_rejected
 from dpconv_jax.data.contact_sheet import Sample, sheet
 from dpconv_jax.errors import UsageError
 from dpconv_jax.progress import Counter
@@ -74,19 +72,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _beam_options(runner: str, workers: int, rest: Sequence[str]) -> Any:
     """Beam's own, from its flags. Raises UsageError for one it does not know, and without Beam."""
+    logging.disable(logging.WARNING)  # of Google's libraries that are not installed
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
-        raise UsageError('--beam_runner needs Apache Beam: pip install "dpconv_jax[beam]"') from error
+        raise UsageError("--beam_runner needs Apache Beam, which is not installed: pip install apache-beam") from error
+    finally:
+        logging.disable(logging.NOTSET)
     own = [f"--num_workers={workers}"]
     if runner == DIRECT:
-        own = [f"--direct_num_workers={workers}"]
-        if workers > 1:
-            own.append("--direct_running_mode=multi_processing")
+        mode = "multi_processing" if workers > 1 else "in_memory"
+        own = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
+        own.append("--default_sdk_harness_log_level=CRITICAL")  # workers speak of every channel that they open
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # the error itself is the last line
     parser = door.Parser(add_help=False)
-    for options in {PipelineOptions, *_below(PipelineOptions)}:
-        if "_add_argparse_args" in vars(options):
-            options._add_argparse_args(parser)
+    for options in [PipelineOptions, *_below(PipelineOptions)]:
+        if add := vars(options).get("_add_argparse_args"):
+            add.__get__(None, options)(parser)
     _, unknown = parser.parse_known_args(rest)
     if unknown:
         raise UsageError(f"{unknown[0]!r} is no flag, neither of this command nor of Beam")
@@ -105,8 +107,8 @@ def _report(builder: sources.Builder) -> None:
     for note in (builder.info.metadata or {}).get("notes", []):
         print(note)
     published = builder.PUBLISHED if isinstance(builder, Collection) else {}
-    rejected = builder.data_path.parent / REJECTED_CSV
-    lost = _lost(rejected) if isinstance(builder, Collection) else collections.Counter()
+    bad = read_rejected(builder.rejected) if isinstance(builder, Collection) and builder.rejected.exists() else []
+    lost = collections.Counter(each.split for each in bad)
     samples: list[Sample] = []
     splits = list(builder.info.splits)
     for split in splits:
@@ -117,8 +119,8 @@ def _report(builder: sources.Builder) -> None:
             print(f"  {count:>9,}  {category}")
         picked = np.linspace(0, len(source) - 1, min(-(-SAMPLES // len(splits)), len(source)))
         samples += [Sample(split, source[int(index)]) for index in picked]
-    if lost:
-        print(f"left out: {rejected}")
+    if bad:
+        print(f"left out: {builder.rejected}")
     path = builder.data_path.parent / "contact_sheet.png"
     with path.open("wb") as stream:
         sheet(samples, min_coverage=COVERAGE).save(stream, "PNG")
@@ -130,11 +132,6 @@ def _categories(source: sources.Source, split: str) -> Iterator[str]:
         for index in range(len(source)):
             yield source[index]["category"]
             counter.advance()
-
-
-def _lost(path: epath.Path) -> collections.Counter[str]:
-    rows = csv.DictReader(path.read_text().splitlines()) if path.exists() else ()
-    return collections.Counter(row["split"] for row in rows)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ pixels as they are stored, before EXIF turns them. What lies outside the picture
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import ExifTags, Image, ImageDraw, ImageOps
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
@@ -19,10 +20,8 @@ LEVELS = 20  # of 256: less of a difference is shading of the backdrop
 PLAIN = 0.5  # least share of the picture's edge that a plain backdrop fills
 LEAST = 0.02  # share of the picture below which a component is no garment
 
-Points = Sequence[tuple[float, float]]
 
-
-def of_polygons(polygons: Iterable[Points], *, size: tuple[int, int]) -> np.ndarray:
+def of_polygons(polygons: Iterable[ArrayLike], *, size: tuple[int, int]) -> np.ndarray:
     """The union of polygons; those without area are passed over. Raises ValueError for a point that is not finite."""
     canvas = Image.new("1", (SIDE, SIDE))
     pen = ImageDraw.Draw(canvas)
@@ -39,11 +38,11 @@ def of_box(x0: float, y0: float, x1: float, y1: float, *, size: tuple[int, int])
     return of_polygons([[(x0, y0), (x1, y0), (x1, y1), (x0, y1)]], size=size)
 
 
-def of_key_points(points: Points, *, size: tuple[int, int]) -> np.ndarray:
+def of_key_points(points: ArrayLike, *, size: tuple[int, int]) -> np.ndarray:
     """The convex hull of points, dilated; empty where there are none. Raises ValueError for one that is not finite."""
-    if not len(points):
-        return np.zeros((SIDE, SIDE), bool)
     spots = _scaled(points, size).clip(0, SIDE - 1)  # beyond the picture lies no cloth to cover
+    if not len(spots):
+        return np.zeros((SIDE, SIDE), bool)
     try:
         hull = spots[ConvexHull(spots).vertices]
     except QhullError:  # of a few points or of a line
@@ -83,7 +82,7 @@ def off_backdrop(pixels: np.ndarray) -> np.ndarray:
 
 
 def encoded(region: np.ndarray, *, orientation: int) -> bytes:
-    """A region as a PNG of one bit a pixel, white on the clothing, turned upright from the EXIF orientation (1 to 8)."""
+    """A region as a PNG of one bit a pixel, white on the clothing, turned upright from an EXIF orientation (1 to 8)."""
     image = Image.fromarray(region)
     image.getexif()[ExifTags.Base.Orientation] = orientation
     data = io.BytesIO()
@@ -91,7 +90,7 @@ def encoded(region: np.ndarray, *, orientation: int) -> bytes:
     return data.getvalue()
 
 
-def _scaled(points: Points, size: tuple[int, int]) -> np.ndarray:
+def _scaled(points: ArrayLike, size: tuple[int, int]) -> np.ndarray:
     """Points in pixels of the region, float (n, 2)."""
     scaled = np.asarray(points, float).reshape(-1, 2) * (SIDE / np.asarray(size, float))
     if not np.isfinite(scaled).all():

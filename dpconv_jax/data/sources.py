@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import io
 import os
-import re
 import shutil
 import sys
 from collections.abc import Generator
@@ -125,8 +124,7 @@ def build(
         beam_options=beam_options,
     )
     if isinstance(builder, Collection):
-        builder.allowed, builder.workers, builder.with_beam = allowed, workers, beam_options is not None
-        builder.output = sys.stdout
+        builder.allowed, builder.workers, builder.output = allowed, workers, sys.stdout
     tfds.disable_progress_bar()
     try:
         with _alone(builder):
@@ -137,10 +135,15 @@ def build(
                 builder.download_and_prepare(download_config=config)
     except UsageError:
         raise
-    except (OSError, RuntimeError) as error:  # a folder that may not be written; a full disk; what a Beam worker raised
-        ours = re.search(r"UsageError: (.+)", str(error))
-        reason = ours[1] if ours else f"cannot build {builder.name} in {builder.data_path}: {error}"
-        raise UsageError(" ".join(reason.split())) from error
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # a folder that may not be written; a full disk; Beam's workers
+        said = str(error) or repr(error)
+        if "Traceback" in said:  # of a worker: what it raised stands in its last line
+            said = said.strip().splitlines()[-1].rpartition("UsageError: ")[2]
+        raise UsageError(f"cannot build {builder.name} in {builder.data_path}: {' '.join(said.split())}") from error
 
 
 @contextlib.contextmanager

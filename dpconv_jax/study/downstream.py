@@ -27,7 +27,8 @@ from matplotlib.figure import Figure
 
 from dpconv_jax import door
 from dpconv_jax.data import pipeline, sources
-from dpconv_jax.data.clothing_small import CLASSES, MAX_PIXELS
+from dpconv_jax.data.clothing_small import CLASSES
+from dpconv_jax.data.collection import MAX_PIXELS
 from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import Batch, padded
 from dpconv_jax.files import write_whole
