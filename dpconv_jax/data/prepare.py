@@ -75,8 +75,13 @@ def _beam_options(runner: str, workers: int, rest: Sequence[str]) -> Any:
     logging.disable(logging.WARNING)  # of Google's libraries that are not installed
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
+        from apache_beam.runners import create_runner
+
+        create_runner(runner)
     except ImportError as error:
-        raise UsageError("--beam_runner needs Apache Beam, which is not installed: pip install apache-beam") from error
+        raise UsageError(f"--beam_runner={runner} needs a library that is not installed: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"--beam_runner: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
     own = [f"--num_workers={workers}"]

@@ -116,8 +116,9 @@ def build(
     """
     how = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
     folder = Path(manual_dir).expanduser()
-    if how and not (manual_dir and ("://" in manual_dir or folder.is_dir())):
-        raise UsageError(f"data.manual_dir {manual_dir!r} is no folder; {builder.name} needs the one made by: {how}")
+    if how and not (manual_dir and ("://" in manual_dir or (folder.is_dir() and any(folder.iterdir())))):
+        what = "is empty" if manual_dir and folder.is_dir() else "is no folder"
+        raise UsageError(f"data.manual_dir {manual_dir!r} {what}; {builder.name} needs the one made by: {how}")
     config = tfds.download.DownloadConfig(
         manual_dir=(manual_dir if "://" in manual_dir else folder) if how else None,
         try_download_gcs=False,
