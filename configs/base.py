@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     config.optim.finetune_lr = 5e-5  # rate is this one (Liu et al. 2018)
 
     config.data = ConfigDict()
-    config.data.name = "synthetic_garments"
+    config.data.name = "synthetic_garments"  # or "DATASET/CONFIG", as in "deepfashion2/originals"
     config.data.dir = ""  # image_folder: the folder
     config.data.manual_dir = ""  # builders of downloaded datasets: where their files lie
     config.data.data_dir = ""  # where built datasets are kept; "" is TFDS's default, ~/tensorflow_datasets

@@ -1,7 +1,10 @@
 """The four fashion datasets, built from miniatures: what is stored, what is left out, and that Beam builds the same."""
 
 import io
+import json
 import pathlib
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +17,8 @@ from PIL import Image
 from dpconv_jax.data import regions, sources
 from dpconv_jax.data.collection import Collection
 from dpconv_jax.errors import UsageError
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 MINIATURES: dict[str, Callable[[pathlib.Path], pathlib.Path]] = {
     "fashiongen": shipped.fashiongen,
@@ -331,3 +336,22 @@ def test_instructions_say_what_the_folder_must_hold():
     assert len(builders) == 5
     for cls in builders:
         assert len(cls.MANUAL_DOWNLOAD_INSTRUCTIONS) > 40 and "https://" in cls.MANUAL_DOWNLOAD_INSTRUCTIONS
+
+
+@pytest.mark.slow
+def test_the_papers_recipe_takes_a_step_from_the_miniature(tmp_path: pathlib.Path, vgg16_npz: pathlib.Path):
+    """Batches of two instead of 64; else as it is: 256 x 256, full width, the whole of Eq. (5)."""
+    build("deepfashion2", shipped.deepfashion2(tmp_path / "shipped"), tmp_path / "built")
+    command = [sys.executable, "-m", "dpconv_jax.main", "--config=configs/dpconv.py:deepfashion2"]
+    command += [f"--workdir={tmp_path / 'run'}", f"--config.data.data_dir={tmp_path / 'built'}"]
+    command += [f"--config.vgg.weights={vgg16_npz}", "--config.train.steps=1", "--config.train.batch_size=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=True)
+    assert "8 images at 256 x 256" in done.stdout and "step 1/1" in done.stdout
+    scalars = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    (train,) = [row for row in scalars if "train/total" in row]
+    assert (
+        all(train[f"train/{term}"] > 0 for term in ("pixel", "style", "adversarial", "tv"))
+        and not train["train/skipped"]
+    )
+    masks = [json.loads(line) for line in (tmp_path / "run/eval/manifest.jsonl").read_text().splitlines()]
+    assert len(masks) == 9 and min(mask["coverage"] for mask in masks) >= 0.05
