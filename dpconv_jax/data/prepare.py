@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import absl.logging
 import numpy as np
 
 from dpconv_jax import door
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--num_workers is {options.num_workers}; it must be at least 1")
     if not 0 <= options.allow_rejected <= 1:
         raise UsageError(f"--allow_rejected is {options.allow_rejected}; it must lie in [0, 1]")
+    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of every config that is not its default
     builder = sources.make(options.dataset, data_dir=options.data_dir)
     beam_options = None
     if options.beam_runner:
