@@ -73,9 +73,8 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
     workdir = pathlib.Path(workdir)
     mesh = check(config)
     vgg = load_vgg(config)
-    mask_files = open_mask_files(config)
     source = open_source(config, "train")
-    validation = open_validation(config, mask_files)
+    validation = open_validation(config)
 
     gan = steps.build(config, steps_per_epoch=max(1, len(source) // config.train.batch_size))
     remember(config, workdir, step=newest_step(workdir))
@@ -89,7 +88,7 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
         config,
         gan,
         state,
-        batches=open_batches(config, source, mask_files),
+        batches=open_batches(config, source),
         validation=validation,
         inpaint=inpaint,
         vgg=vgg,
@@ -108,7 +107,7 @@ def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, comman
     if not (workdir / "config.json").exists():
         raise UsageError(f"{workdir} holds no training run to evaluate; train first, with --mode=train_and_evaluate")
     compare(config, workdir, free=FREE | {"eval.examples"})
-    validation = open_validation(config, open_mask_files(config))
+    validation = open_validation(config)
     inpaint = Inpainter(nnx.graphdef(steps.build_generator(config)), mesh, batch_size=config.eval.batch_size)
     vgg = load_vgg(config) if config.vgg.weights else None  # the report describes it; evaluation needs none
     evaluate_best(config, workdir, validation=validation, inpaint=inpaint, vgg=vgg, command=command)
@@ -168,12 +167,15 @@ def open_source(config: ConfigDict, split: str) -> sources.Source:
     return sources.open_source(data.name, split, dir=data.dir, manual_dir=data.manual_dir, data_dir=data.data_dir)
 
 
-def open_mask_files(config: ConfigDict) -> masks.MaskFiles | None:
-    """The mask files, where the preset asks for them."""
-    return masks.MaskFiles(config.mask.dir, hole=config.mask.hole) if config.mask.preset == "files" else None
+def open_mask_files(config: ConfigDict, split: str) -> masks.Files | None:
+    """What the masks of a split are made of, where the preset asks for files."""
+    mask = config.mask
+    if mask.preset == "quickdraw":
+        return masks.QuickDraw(mask.dir)
+    return masks.open_files(mask.dir, name=mask.set, hole=mask.hole, split=split) if mask.preset == "files" else None
 
 
-def open_batches(config: ConfigDict, source: sources.Source, mask_files: masks.MaskFiles | None) -> Any:
+def open_batches(config: ConfigDict, source: sources.Source) -> Any:
     """This process's share of the endless training batches; its state {"next_index": step} is the step."""
     return pipeline.train_batches(
         source,
@@ -183,7 +185,7 @@ def open_batches(config: ConfigDict, source: sources.Source, mask_files: masks.M
         max_pixels=config.data.max_pixels,
         threads=config.data.threads,
         mask_preset=config.mask.preset,
-        mask_files=mask_files,
+        mask_files=open_mask_files(config, "train"),
         min_coverage=config.mask.coverage,
         batch_size=config.train.batch_size,
         seed=config.seed,
@@ -192,9 +194,9 @@ def open_batches(config: ConfigDict, source: sources.Source, mask_files: masks.M
     )
 
 
-def open_validation(config: ConfigDict, mask_files: masks.MaskFiles | None) -> Validation:
+def open_validation(config: ConfigDict) -> Validation:
     """The validation split with the fixed masks of each bucket."""
-    source = open_source(config, "validation")
+    source, mask_files = open_source(config, "validation"), open_mask_files(config, "validation")
 
     def batches(bucket: int) -> Iterator[dict[str, Any]]:
         return pipeline.eval_batches(

@@ -72,7 +72,7 @@ def expected(place: pathlib.Path, bucket: int) -> dict[str, dict[str, Any]]:
     config = tiny()
     config.data.dir = str(place / "photos")
     found = {}
-    for batch in train.open_validation(config, None)(bucket):
+    for batch in train.open_validation(config)(bucket):
         for image, mask, row in zip(batch["image"], batch["mask"], batch["row"], strict=True):
             found[row.id] = {"image": image, "mask": mask, "row": row}
     return found

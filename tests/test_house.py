@@ -19,7 +19,7 @@ DOORS = (
     "inpaint",
     "demo",
     "export",
-    "data.prepare",
+    *("data.prepare", "masks.__main__"),
     *("study.cost", "study.downstream", "study.figures", "study.learning", "study.table1"),
     "weights.__main__",
 )  # nobody imports them
@@ -58,7 +58,7 @@ FLOW = {
     "writers": {"files"},
     "sharding": set(),
     "data": {"masks", "progress", "signals", "door"},
-    "masks": {"files"},
+    "masks": {"files", "progress", "door"},
     "progress": set(),
     "signals": set(),
     "panel": {"metrics", "distributions", "models"},

@@ -84,7 +84,7 @@ def batches(config: ConfigDict, *, photos: int, seed: int, ids: Sequence[str]) -
 
     Raises UsageError for an id that the validation split has not.
     """
-    source, mask_files = train.open_source(config, "validation"), train.open_mask_files(config)
+    source, mask_files = train.open_source(config, "validation"), train.open_mask_files(config, "validation")
     places = {source[index]["id"]: index for index in range(len(source))}
     if missing := [id for id in ids if id not in places]:
         raise UsageError(f"--ids: no photo {', '.join(missing)} in the validation split; {min(places)} is one")

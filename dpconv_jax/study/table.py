@@ -54,7 +54,7 @@ class Table:
 
     def _open(self, dataset: str, externals: Mapping[str, pathlib.Path]) -> Arena:
         common, folder = lineup.shared(self.config, dataset), self.workdir / dataset
-        validation = train.open_validation(common, train.open_mask_files(common))
+        validation = train.open_validation(common)
         try:
             fixed = manifest.opened(folder / "manifest.jsonl", validation)
         except OSError as error:

@@ -64,7 +64,7 @@ def verify(config: ConfigDict, workdir: pathlib.Path) -> int:
     for dataset in config.datasets:
         common = lineup.shared(config, dataset)
         recorded = Manifest(workdir / dataset / "manifest.jsonl")
-        count = manifest.verify(recorded, train.open_validation(common, train.open_mask_files(common)))
+        count = manifest.verify(recorded, train.open_validation(common))
         print(f"{recorded.path}: {count} holes are as recorded, sha256 {recorded.sha256}")
     return 0
 
@@ -73,7 +73,7 @@ def export(config: ConfigDict, out: pathlib.Path, *, command: str) -> int:
     """Writes masked images and masks of every dataset. Raises UsageError where that cannot be done."""
     for dataset in config.datasets:
         common = lineup.shared(config, dataset)
-        validation = train.open_validation(common, train.open_mask_files(common))
+        validation = train.open_validation(common)
         total = len(train.open_source(common, "validation"))
         total = min(common.eval.examples, total) if common.eval.examples else total
         with Counter(total=total * len(BUCKETS), unit="images") as counter:
