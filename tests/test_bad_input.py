@@ -108,7 +108,7 @@ CONFIGS = [
     ("data.threads", -1, "data.threads is -1; it must be at least 1"),
     ("data.max_pixels", 0, "data.max_pixels is 0; it must be at least 1"),
     ("mask.preset", "strokes", "mask.preset is 'strokes'; known: qd_imd, thin"),
-    ("mask.preset", "files", "hole colour '' of mask files must be 'black'"),
+    ("mask.preset", "files", "mask.dir is empty"),
     ("mask.coverage", 1.5, "mask.coverage is 1.5; it must lie in [0, 1]"),
     ("mask.coverage", float("nan"), "mask.coverage is nan; it must lie in [0, 1]"),
     ("model.name", "unet", "model.name is 'unet'; known: dpconv"),

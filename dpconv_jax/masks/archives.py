@@ -95,6 +95,10 @@ def _tarred(path: pathlib.Path) -> Iterator[_Member]:
         for info in archive:
             stream = archive.extractfile(info) if info.isreg() else None
             yield _Member(info.name, info.isreg(), info.isdir(), info.size, stream)
+        assert archive.fileobj is not None
+        archive.fileobj.seek(archive.offset)
+        if any(archive.fileobj.read(tarfile.BLOCKSIZE) or b"?"):  # tarfile itself takes a missing end for an end
+            raise UsageError("it is truncated")
 
 
 def _zipped(path: pathlib.Path) -> Iterator[_Member]:

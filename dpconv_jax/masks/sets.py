@@ -58,9 +58,8 @@ def open_files(path: str | os.PathLike[str], *, name: str, hole: str, split: str
     picked = np.linspace(0, len(files.paths) - 1, min(SAMPLED, len(files.paths))).astype(int)
     median = float(np.median(files.ratios([files.paths[index] for index in picked])))
     if median >= 0.5:
-        raise UsageError(
-            f"{files.directory}: with {hole} holes, as in {name}, half of the masks are {median:.0%} hole: inverted?"
-        )
+        rule = f"with {hole} holes, as in {name}, the median mask would be {median:.0%} hole"
+        raise UsageError(f"{files.directory}: {rule}; the files look inverted")
     return files
 
 
