@@ -14,6 +14,7 @@ from dpconv_jax.progress import Reporter
 from dpconv_jax.writers import Writer
 
 LAG = 2  # steps between the device and the numbers read from it, so that it never waits for the host
+SLOW = 0.02  # share of the time waiting for data from which it is said
 MAX_SKIPPED = 20  # steps in a row without a finite gradient before training gives up
 
 
@@ -32,10 +33,16 @@ class Meter:
         self._bad = 0
         self._clock: float | None = None  # None until the first step is done: compiling is not training
         self._timed = 0
+        self._waited = 0.0
         self._seconds = writer.last("train/seconds")  # of training, over all the runs in this folder
 
-    def add(self, step: int, numbers: steps.Metrics, *, bad: int) -> None:
-        """The numbers of a step that may still run; `bad` of its images were replaced."""
+    def add(self, step: int, numbers: steps.Metrics, *, bad: int, waited: float) -> None:
+        """The numbers of a step that may still run; `bad` of its images were replaced.
+
+        `waited`: seconds that the host waited for its batch. Up to LAG steps were still running meanwhile, so the
+        device stood idle for no longer than that.
+        """
+        self._waited += waited
         self._pending.append((step, numbers, bad))
         while len(self._pending) > LAG:
             self._read()
@@ -68,7 +75,7 @@ class Meter:
             for name, value in numbers.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
         if self._clock is None:
-            self._clock = time.monotonic()
+            self._clock, self._waited = time.monotonic(), 0.0
         else:
             self._timed += 1
         if step % self._every == 0 or step == self._steps or step == 1:
@@ -84,12 +91,18 @@ class Meter:
             "bad_images": self._bad,
             "images_per_second": self._batch_size / pace,
         }
-        self._seconds += now - self._clock
+        passed = now - self._clock
+        waited = self._waited / passed if self._timed else math.nan
+        if self._timed:
+            means["data_wait"] = waited
+        self._seconds += passed
         scalars = {f"train/{name}": value for name, value in (means | {"seconds": self._seconds}).items()}
         self._writer.write_scalars(step, scalars)
         detail = ", ".join(f"{name} {means.get(name, math.nan):.4g}" for name in self._terms)
+        if waited >= SLOW:
+            detail += f", {waited:.0%} of the time waiting for data"
         for name, count in (("steps skipped", means["skipped"]), ("bad images", self._bad)):
             detail += f", {count} {name}" if count else ""
         self._reporter.report(step, loss=means.get("total", math.nan), pace=pace, detail=detail)
         self._sums, self._finite, self._count, self._bad, self._timed = {}, 0, 0, 0, 0
-        self._clock = now
+        self._clock, self._waited = now, 0.0

@@ -296,12 +296,14 @@ def train(
             for step in range(start + 1, cadence.steps + 1):
                 if stop.requested:
                     break
+                asked = time.monotonic()
                 batch = next(batches)
+                waited = time.monotonic() - asked
                 bad = int(batch["bad"].sum())
                 arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
                 frozen = step > finetuning_from
                 state, numbers = step_on_mesh(state, arrays, vgg if step > config.vgg.start else None, frozen)
-                meter.add(step, numbers, bad=bad)
+                meter.add(step, numbers, bad=bad, waited=waited)
                 reporter.advance(step)
                 settle(step)
             if stop.requested:

@@ -106,14 +106,19 @@ class _ProcessShare(grain.MapDataset):
 def _pixels(
     picture: Picture, *, size: int, crop: str, place: float, flip: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Image float32 (size, size, 3) in [0, 1] and clothing region uint8 (size, size, 1), 1 = clothing, or None."""
+    """Image uint8 (size, size, 3) and clothing region uint8 (size, size, 1), 1 = clothing, or None."""
     box = square_box(*picture.image.size, place=place) if crop == "square" else (0.0, 0.0, 1.0, 1.0)
     image = resize(picture.image, size=size, box=box, flip=flip, resample=Image.Resampling.BICUBIC)
-    pixels = np.divide(image, 255, dtype=np.float32)
     if picture.region is None:
-        return pixels, None
+        return image, None
     region = resize(picture.region, size=size, box=box, flip=flip, resample=Image.Resampling.NEAREST)
-    return pixels, (region > 127).astype(np.uint8)[..., None]
+    return image, (region > 127).astype(np.uint8)[..., None]
+
+
+def _floats(batch: dict[str, Any]) -> dict[str, Any]:
+    """The same batch with image and mask as float32, the image in [0, 1]; bytes were a quarter of that to collect."""
+    image = np.divide(batch["image"], 255, dtype=np.float32)
+    return batch | {"image": image, "mask": batch["mask"].astype(np.float32)}
 
 
 def _check(*, crop: str, batch_size: int, process_count: int = 1) -> None:
@@ -165,12 +170,12 @@ def train_batches(
             min_coverage=min_coverage,
             files=mask_files,
         )
-        return {"image": image, "mask": mask.astype(np.float32), "bad": np.int32(bad)}
+        return {"image": image, "mask": mask, "bad": np.int32(bad)}
 
     stream = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     stream = stream.map(reader.read_or_replace).random_map(augment).random_map(add_mask)
     stream = _ProcessShare(stream, batch_size=batch_size, index=process_index, count=process_count)
-    stream = stream.batch(batch_size // process_count)
+    stream = stream.batch(batch_size // process_count).map(_floats)
     # The buffer counts batches, and each thread makes one.
     return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)))
 
@@ -223,7 +228,7 @@ def eval_batches(
             region=region,
             files=mask_files,
         )
-        return {"image": image, "mask": mask.astype(np.float32), "row": row}
+        return {"image": image, "mask": mask, "row": row}
 
     count = min(examples, len(source)) if examples else len(source)
     stream = grain.MapDataset.range(count).map(load)
@@ -232,10 +237,7 @@ def eval_batches(
     found = False
     while batch := list(itertools.islice(good, batch_size)):
         found = True
-        yield {
-            "image": np.stack([example["image"] for example in batch]),
-            "mask": np.stack([example["mask"] for example in batch]),
-            "row": [example["row"] for example in batch],
-        }
+        stacked = {name: np.stack([example[name] for example in batch]) for name in ("image", "mask")}
+        yield _floats(stacked) | {"row": [example["row"] for example in batch]}
     if not found:
         raise UsageError(f"none of {count} images can be used (the log names each)")

@@ -1,0 +1,123 @@
+"""How close does the input pipeline come to the decoder it is built on, and what do more threads and cores give?
+
+    python benchmarks/input_pipeline.py --manual_dir=$CLOTHING --data_dir=DATA [--dataset=clothing_small/288]
+
+The limit is what no pipeline can do without: the decoder on the encoded photos already in memory, one after another on
+one core, JPEG -> random square -> 256 x 256 x 3 float32. Beside it stand the same with a mask drawn for each photo, and
+`pipeline.train_batches` from array_record, masks of the preset "mixed", batches of 16. By turns in one run; medians.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from dpconv_jax import masks
+from dpconv_jax.data import pipeline, sources
+from dpconv_jax.data.decode import decode, resize, square_box
+
+SIZE, BATCH, ROUNDS, PHOTOS = 256, 16, 21, 128  # photos of a round
+MAX_PIXELS = 64_000_000
+
+
+def decoded(photo: bytes, place: float) -> np.ndarray:
+    """float32 (256, 256, 3) in [0, 1]: the steps of the pipeline's own examples."""
+    image = decode(photo, max_pixels=MAX_PIXELS, min_side=SIZE * 3 // 2)
+    box = square_box(*image.size, place=place)
+    pixels = resize(image, size=SIZE, box=box, flip=place < 0.5, resample=Image.Resampling.BICUBIC)
+    return np.divide(pixels, 255, dtype=np.float32)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", default="clothing_small/288")
+    parser.add_argument("--manual_dir", default="")
+    parser.add_argument("--data_dir", required=True)
+    options = parser.parse_args()
+    where = {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
+    source = sources.open_source(options.dataset, "train", **where)
+    photos = [source[index]["image"] for index in range(min(PHOTOS, len(source)))]
+    cores = sorted(os.sched_getaffinity(0))
+
+    def limit(masked: bool) -> Callable[[], int]:
+        def run() -> int:
+            rng = np.random.default_rng(0)
+            for index, photo in enumerate(photos):
+                decoded(photo, rng.random())
+                if masked:
+                    masks.draw(rng, (SIZE, SIZE), preset="mixed", bucket=index % 3)
+            return len(photos)
+
+        return run
+
+    def piped(threads: int) -> Callable[[], int]:
+        batches = pipeline.train_batches(
+            source,
+            size=SIZE,
+            crop="square",
+            flip=True,
+            max_pixels=MAX_PIXELS,
+            threads=threads,
+            mask_preset="mixed",
+            mask_files=None,
+            min_coverage=0.05,
+            batch_size=BATCH,
+            seed=0,
+        )
+
+        def run() -> int:
+            for _ in range(threads + 3):
+                next(batches)  # whatever was made before the clock started
+            start.append(time.perf_counter())
+            for _ in range(PHOTOS // BATCH):
+                next(batches)
+            return PHOTOS
+
+        return run
+
+    start: list[float] = []
+    one, cases = cores[-1:], {}
+    cases["decoder alone, in memory: the limit"] = (limit(masked=False), one)
+    cases["the same and a mask"] = (limit(masked=True), one)
+    cases |= {f"pipeline, {threads} thread{'s' * (threads > 1)}": (piped(threads), one) for threads in (1, 2)}
+    for threads in (1, 2, 4, 8):
+        if len(cores) > 1:
+            cases[f"pipeline, {len(cores)} cores, {threads} thread{'s' * (threads > 1)}"] = (piped(threads), cores)
+    paces: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(ROUNDS):
+        for name, (run, on) in cases.items():
+            _rest()
+            _pin(on)
+            start.append(time.perf_counter())
+            count = run()
+            paces[name].append(count / (time.perf_counter() - start[-1]))
+    bound, *_ = cases
+    print(
+        f"{options.dataset}, {len(photos)} photos, {len(cores)} cores\n\n| | examples/s | of the limit |\n|---|---|---|"
+    )
+    for name, found in paces.items():
+        share = statistics.median(one_ / other for one_, other in zip(found, paces[bound], strict=True))
+        print(f"| {name} | {statistics.median(found):,.0f} | {share:.2f} |")
+
+
+def _rest() -> None:
+    """Waits until the threads of the pipelines have filled their buffers: they would take time from the next case."""
+    before, used = -1.0, time.process_time()
+    while used - before > 0.002:
+        time.sleep(0.05)
+        before, used = used, time.process_time()
+
+
+def _pin(cores: list[int]) -> None:
+    """All threads of this process, those of grain as well."""
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cores)
+
+
+if __name__ == "__main__":
+    main()

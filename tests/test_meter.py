@@ -1,0 +1,45 @@
+"""The numbers of a training: how much of its time it waited for data."""
+
+import time
+from typing import Any
+
+import pytest
+from ml_collections import ConfigDict
+
+from dpconv_jax.meter import LAG, Meter
+
+
+class Log:
+    """Stands for the writer and the reporter, and keeps what they are given."""
+
+    def __init__(self) -> None:
+        self.scalars: list[dict[str, float]] = []
+        self.details: list[str] = []
+
+    def last(self, name: str) -> float:
+        return 0.0
+
+    def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
+        self.scalars.append(scalars)
+
+    def report(self, step: int, *, loss: float, pace: float, detail: str) -> None:
+        self.details.append(detail)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "working", "low", "high"), [(0.02, 0.0, 0.9, 1.05), (0.0, 0.02, 0.0, 0.01), (0.01, 0.01, 0.4, 0.6)]
+)
+def test_the_share_of_time_spent_waiting_for_data(waiting: float, working: float, low: float, high: float):
+    config = ConfigDict({"train": {"log_every": 5, "steps": 15, "batch_size": 4}})
+    log: Any = Log()
+    meter = Meter(config, terms=["total"], writer=log, reporter=log)
+    for step in range(1, 16 + LAG):
+        time.sleep(waiting + working)
+        meter.add(step, {"total": 1.0, "skipped": 0.0}, bad=0, waited=9.0 if step == 1 else waiting)  # it compiled
+        if step == 7:
+            time.sleep(0.1)
+            meter.forgive(0.1)  # it validated
+    first, *rest = log.scalars
+    assert "train/data_wait" not in first
+    assert len(rest) == 3 and all(low <= scalars["train/data_wait"] <= high for scalars in rest)
+    assert ["waiting for data" in detail for detail in log.details] == [False, *[waiting > 0] * 3]
