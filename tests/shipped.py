@@ -175,7 +175,7 @@ def rows_of(rows: Sequence[Sequence[str]]) -> str:
 
 
 def fashionai_attributes(root: pathlib.Path, *, rank: bool = True) -> pathlib.Path:
-    """20 photos to train on, one of them truncated; 3 for the test if `rank`."""
+    """20 photos to train on, one of them truncated and one listed twice; 3 for the test if `rank`."""
     rows = []
     for index in range(20):
         attribute = ("skirt_length", "coat_length")[index % 2]
@@ -183,7 +183,7 @@ def fashionai_attributes(root: pathlib.Path, *, rank: bool = True) -> pathlib.Pa
         image = jpeg(picture(index, size=(160, 160), boxes=[(40, 30, 120, 130)]))
         write(root / "base" / path, image[:-900] if index == 7 else image)
         rows.append((path, f"{attribute}_labels", ("nnnnyn", "mnynnn", "nymnnn")[index % 3]))  # m: maybe
-    write(root / "base/Annotations/label.csv", rows_of(rows))
+    write(root / "base/Annotations/label.csv", rows_of([*rows, rows[0]]))
     if rank:
         rows = [(f"Images/skirt_length_labels/{index:032x}.jpg", "skirt_length_labels", "") for index in (30, 31, 32)]
         for path, *_ in rows:

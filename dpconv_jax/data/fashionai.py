@@ -72,8 +72,8 @@ class _Shipped(Shipped):
 
     @functools.cached_property
     def _held_out(self) -> set[str]:
-        paths = [row.path for row in self._rows("train")]
-        paths.sort(key=lambda path: hashlib.sha256(path.encode()).digest())
+        paths = {row.path for row in self._rows("train")}
+        paths = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
         return set(paths[: min(HELD_OUT, len(paths) // 10)])
 
     @abc.abstractmethod

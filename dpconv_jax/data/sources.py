@@ -123,6 +123,7 @@ def build(
         manual_dir=(manual_dir if "://" in manual_dir else folder) if how else None,
         try_download_gcs=False,
         beam_options=beam_options,
+        ignore_duplicates=True,  # a list may name a photo twice
     )
     if isinstance(builder, Collection):
         builder.allowed, builder.workers, builder.output = allowed, workers, sys.stdout
@@ -136,11 +137,7 @@ def build(
                 builder.download_and_prepare(download_config=config)
     except UsageError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # a folder that may not be written; a full disk; Beam's workers
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, a full disk, what a Beam worker raised
         said = str(error) or repr(error)
         if "Traceback" in said:  # of a worker: what it raised stands in its last line
             said = said.strip().splitlines()[-1].rpartition("UsageError: ")[2]
