@@ -48,18 +48,9 @@ def unpacked(path: pathlib.Path) -> pathlib.Path:
         partial.rename(folder)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
-    except (
-        OSError,
-        EOFError,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        raise UsageError(
-            f"{path} cannot be unpacked: {' '.join(str(error).split()) or type(error).__name__}"
-        ) from error
+    except Exception as error:  # of tarfile, zipfile, zlib, lzma, ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"{path} cannot be unpacked: {reason}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
