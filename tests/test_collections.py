@@ -248,6 +248,14 @@ def test_what_a_killed_build_left_is_cleared_away(tmp_path: pathlib.Path):
     assert not left.exists()
 
 
+def test_a_builder_knows_what_another_process_built_meanwhile(tmp_path: pathlib.Path):
+    root = shipped.deepfashion2(tmp_path / "shipped")
+    early = sources.make("deepfashion2", data_dir=str(tmp_path / "built"))
+    build("deepfashion2", root, tmp_path / "built")
+    sources.build(early, str(root))
+    assert {name: info.num_examples for name, info in early.info.splits.items()} == {"train": 8, "validation": 3}
+
+
 def drop(root: pathlib.Path, *names: str) -> pathlib.Path:
     for name in names:
         (root / name).rename(root / f"{name}.elsewhere")

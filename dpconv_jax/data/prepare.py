@@ -56,15 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
 
     with Stop().listening():
         try:
-            if not builder.data_path.exists():
-                sources.build(
-                    builder,
-                    options.manual_dir,
-                    allowed=options.allow_rejected,
-                    workers=options.num_workers,
-                    beam_options=beam_options,
-                )
-            _report(sources.make(options.dataset, data_dir=options.data_dir))
+            sources.build(
+                builder,
+                options.manual_dir,
+                allowed=options.allow_rejected,
+                workers=options.num_workers,
+                beam_options=beam_options,
+            )
+            _report(builder)
         except SystemExit as error:
             if error.code == INTERRUPTED:
                 print("stopped: nothing is left half built, the same command starts again", file=sys.stderr)

@@ -54,8 +54,7 @@ def open_source(name: str, split: str, *, dir: str = "", manual_dir: str = "", d
     if name == "image_folder":
         return ImageFolder(dir, split)
     builder = make(name, data_dir=data_dir)
-    if not builder.data_path.exists():
-        build(builder, manual_dir)
+    build(builder, manual_dir)
     splits = {found for found, info in builder.info.splits.items() if info.num_examples}
     if split == "validation" and split not in splits and "test" in splits:
         split = "test"
@@ -108,12 +107,18 @@ class _Built:
 def build(
     builder: Builder, manual_dir: str, *, allowed: float = REJECTED, workers: int = 2, beam_options: Any = None
 ) -> None:
-    """Builds a dataset, whole or not at all; where another process is at it, waits for that one.
+    """Builds a dataset that is not built yet, whole or not at all; where another process is at it, waits for that one.
 
     manual_dir: the downloaded files of a builder that needs some. allowed: the share of a split that may be bad.
     workers: threads. beam_options: Apache Beam's PipelineOptions, with which its runner builds instead of threads.
     Raises UsageError for missing files and where it cannot be built.
     """
+    if not builder.data_path.exists():
+        _build(builder, manual_dir, allowed=allowed, workers=workers, beam_options=beam_options)
+    builder.info.read_from_directory(builder.data_path)  # another process may have built it since `builder` was made
+
+
+def _build(builder: Builder, manual_dir: str, *, allowed: float, workers: int, beam_options: Any) -> None:
     how = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
     folder = Path(manual_dir).expanduser()
     if how and not (manual_dir and ("://" in manual_dir or (folder.is_dir() and any(folder.iterdir())))):
@@ -130,7 +135,7 @@ def build(
     tfds.disable_progress_bar()
     try:
         with _alone(builder):
-            if builder.data_path.exists():
+            if builder.data_path.exists():  # while this process waited
                 return
             print(f"building {builder.name} in {builder.data_path}", flush=True)
             with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints more of the same

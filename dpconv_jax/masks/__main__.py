@@ -7,6 +7,7 @@ say --config.mask.preset=files --config.mask.dir=DIR.
 """
 
 import collections
+import io
 import json
 import pathlib
 import sys
@@ -18,9 +19,7 @@ from PIL import Image
 from dpconv_jax import door, masks
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.masks.drawing import MIXED
-from dpconv_jax.masks.quickdraw import QuickDraw
-from dpconv_jax.masks.ratio import BUCKETS, bucket_of, hole_ratio
+from dpconv_jax.masks import BUCKETS, MIXED, QuickDraw, bucket_of, hole_ratio
 from dpconv_jax.masks.sets import ABOUT, MASKS
 from dpconv_jax.progress import Counter
 
@@ -80,12 +79,13 @@ def _write(out: pathlib.Path, about: dict, count: int, drawings: QuickDraw | Non
             name = f"{index:05d}.png"
             row, mask = _mask(name, index, about, drawings)
             white = (mask == 0) == (about["hole"] == "white")
-            Image.fromarray(white[..., 0]).save(out / MASKS / f".{name}", "PNG")
-            (out / MASKS / f".{name}").replace(out / MASKS / name)
+            png = io.BytesIO()
+            Image.fromarray(white[..., 0]).save(png, "PNG")
+            write_whole(out / MASKS / name, png.getvalue())
             rows.append(row)
             counter.advance()
     masks.write_manifest(out / "manifest.jsonl", rows)
-    _histogram(out / "histogram.png", [row.ratio for row in rows])
+    write_whole(out / "histogram.png", _histogram([row.ratio for row in rows]))
     return rows
 
 
@@ -110,7 +110,8 @@ def _table(ratios: list[float]) -> None:
     print("a tenth: " + " ".join(f"{count:,}" for count in tenths))
 
 
-def _histogram(path: pathlib.Path, ratios: list[float]) -> None:
+def _histogram(ratios: list[float]) -> bytes:
+    """A PNG."""
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.add_subplot()
     counts, edges = np.histogram(ratios, bins=np.linspace(0, 1, 41))
@@ -120,7 +121,9 @@ def _histogram(path: pathlib.Path, ratios: list[float]) -> None:
         axes.axvline(edge, color="0.7", linewidth=0.8, zorder=0)
     axes.set(xlabel="hole ratio", ylabel="masks", xlim=(0, 1), title=f"{len(ratios):,} masks")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=120)
+    return png.getvalue()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from PIL import Image
 
 from dpconv_jax.errors import UsageError
 from dpconv_jax.masks.ratio import BUCKETS, bucket_of, hole_ratio
-from dpconv_jax.progress import Counter
 
 SUFFIXES = (".png", ".bmp", ".gif", ".jpg", ".jpeg", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -75,12 +74,8 @@ class MaskFiles:
         def ratio(path: pathlib.Path) -> float:
             return hole_ratio(read(path, hole=self.hole, size=size))
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool, Counter(total=len(paths), unit="mask files read") as counter:
-            found = []
-            for each in pool.map(ratio, paths):
-                found.append(each)
-                counter.advance()
-        return found
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(ratio, paths))
 
     def _index(self, size: tuple[int, int]) -> tuple[list[pathlib.Path], ...]:
         index: tuple[list[pathlib.Path], ...] = ([], [], [])

@@ -1,5 +1,6 @@
 """Where mask files come from: folders and archives of one's own, or of a published set that declares its polarity."""
 
+import functools
 import json
 import os
 import pathlib
@@ -14,6 +15,8 @@ from dpconv_jax.masks.files import MaskFiles
 
 ABOUT, MASKS = "set.json", "masks"  # what `python -m dpconv_jax.masks` writes: a set's polarity, and its files
 SAMPLED = 64  # files whose polarity is checked
+
+_shared = functools.cache(MaskFiles)  # training and validation may have the same files: they are read once
 
 
 class Published(NamedTuple):
@@ -46,12 +49,12 @@ def open_files(path: str | os.PathLike[str], *, name: str, hole: str, split: str
         root = unpacked(root)
     if not name:
         said = _said(root)
-        return MaskFiles(root / MASKS if said else root, hole=_agreed(hole, said, str(root)))
+        return _shared(root / MASKS if said else root, hole=_agreed(hole, said, str(root)))
     if name not in SETS:
         raise UsageError(f"mask set {name!r} is unknown; known: {', '.join(SETS)}")
     published = SETS[name]
     hole = _agreed(hole, published.hole, name)
-    files = MaskFiles(_folder(root, name, published, split), hole=hole)
+    files = _shared(_folder(root, name, published, split), hole=hole)
     strange = [each.name for each in files.paths if not published.name.fullmatch(each.name)]
     if strange:
         raise UsageError(f"{files.directory} is not {name}: {strange[0]!r} is not named like its files")
