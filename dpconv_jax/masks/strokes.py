@@ -33,7 +33,7 @@ class Stroke(NamedTuple):
             x, y, next_x, next_y = points[2 * int(last) : 2 * int(last) + 4]
             points = [*points[: 2 * int(last) + 2], x + part * (next_x - x), y + part * (next_y - y)]
         width = max(1, round(self.width * min(1.0, 4 * share)))
-        # Here and below what Pillow's pen calls, without its reading of colours: an eighth of the time of a mask.
+        # Here and below what Pillow's pen calls, without its reading of the colour each time.
         pen.draw.draw_lines(points, 1, width)
         if width > 2:
             radius = (width - 1) / 2
