@@ -53,7 +53,7 @@ def get_config() -> ConfigDict:
     config.data.threads = 4  # decoding threads of each process
 
     config.mask = ConfigDict()
-    config.mask.preset = "mixed"  # "qd_imd", "thin", "medium", "thick", "boxes", "mixed", "quickdraw" or "files"
+    config.mask.preset = "mixed"  # "qd_imd", "thin", "medium", "thick", "boxes", "blobs", "mixed", "quickdraw", "files"
     config.mask.dir = ""  # files: a folder or archive of mask images; quickdraw: an .ndjson file or a folder of them
     config.mask.set = ""  # files: "qd_imd" or "nvidia_irregular" where they are that published set
     config.mask.hole = ""  # files: "black" or "white", the colour of a hole, where no set says it

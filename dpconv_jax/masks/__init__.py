@@ -1,4 +1,4 @@
-"""Irregular holes: strokes, boxes, people's drawings and files; ratio buckets, clothing coverage, fixed masks.
+"""Irregular holes: strokes, boxes, blobs, people's drawings and files; ratio buckets, clothing coverage, fixed masks.
 
 A mask is a uint8 array (H, W, 1) with 1 = valid and 0 = hole; its hole ratio is the share of hole pixels.
 """

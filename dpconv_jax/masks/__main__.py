@@ -19,12 +19,12 @@ from PIL import Image
 from dpconv_jax import door, masks
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.masks import BUCKETS, MIXED, QuickDraw, bucket_of, hole_ratio
+from dpconv_jax.masks import BUCKETS, QuickDraw, bucket_of, hole_ratio
 from dpconv_jax.masks.sets import ABOUT, MASKS
 from dpconv_jax.progress import Counter
 
 PUBLISHED = "quickdraw_published"
-PRESETS = (*MIXED, "mixed", "quickdraw", PUBLISHED)
+PRESETS = (*(preset for preset in masks.PRESETS if preset != "files"), PUBLISHED)
 COLOURS = ("#5b8db8", "#e0a458", "#c8553d")  # of the buckets
 
 

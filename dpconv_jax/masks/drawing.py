@@ -13,7 +13,7 @@ from dpconv_jax.masks.quickdraw import QuickDraw
 from dpconv_jax.masks.ratio import BUCKETS, DRAWN
 
 MIXED = ("qd_imd", "thin", "medium", "thick", "boxes")  # "mixed" draws one of these for each mask
-PRESETS = (*MIXED, "mixed", "quickdraw", "files")
+PRESETS = (*strokes.SHAPES, "mixed", "quickdraw", "files")
 Files = MaskFiles | QuickDraw  # what a preset may draw from
 TRIES = 4  # masks drawn for a coverage before one is moved
 

@@ -1,5 +1,6 @@
-"""Strokes and boxes, and the hole of exactly so many pixels that they fill."""
+"""Strokes, boxes and blobs, and the hole of exactly so many pixels that they fill."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ LAMA = {  # (longest segment, widest brush, most segments) in pixels of a 256 x 
 }
 LAMA_ANGLE = 4.0  # radians
 LAMA_BOX = (30, 150)  # sides at 256 x 256
+BLOB = (0.06, 0.22)  # mean radius in shares of the image's side
+CORNERS, WAVES = 32, 4  # of a blob's outline
 
 
 class Stroke(NamedTuple):
@@ -56,6 +59,23 @@ class Box(NamedTuple):
         """Paint the box with both sides scaled by `share`."""
         half_x, half_y = share * self.width / 2, share * self.height / 2
         pen.rectangle((self.x - half_x, self.y - half_y, self.x + half_x, self.y + half_y), fill=1)
+
+
+class Blob(NamedTuple):
+    """A filled outline around a centre, in pixels; `outline` are x, y, x, y, ... from there."""
+
+    x: float
+    y: float
+    outline: list[float]
+    area: float  # at least as many pixels as it paints
+
+    def paint(self, pen: ImageDraw.ImageDraw, share: float) -> None:
+        """Paint the blob with its outline scaled by `share`."""
+        centre = itertools.cycle((self.x, self.y))
+        pen.polygon([middle + share * way for middle, way in zip(centre, self.outline, strict=False)], fill=1)
+
+
+Shape = Stroke | Box | Blob
 
 
 def areas(length: Numbers, width: Numbers, nodes: Numbers) -> Numbers:
@@ -130,16 +150,32 @@ def _boxes(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: str
         yield Box(x, y, width, height, (width + 2) * (height + 2))
 
 
-SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int], float, str], Iterator[Stroke | Box]]] = {
+def _blobs(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: str) -> Iterator[Blob]:
+    """Round stains, their radius a sum of a few waves around the centre; larger in larger holes."""
+    unit = min(size)
+    angle = np.linspace(0, 2 * math.pi, CORNERS, endpoint=False)
+    wave = np.arange(1, WAVES + 1)
+    while True:
+        y, x = (rng.uniform(0, 1, 2) * size).tolist()
+        height = rng.uniform(0, 0.35, WAVES) / wave  # in sum below 1, so that the radius stays above 0
+        phase = rng.uniform(0, 2 * math.pi, WAVES)
+        radius = 1 + height @ np.cos(wave[:, None] * angle + phase[:, None])
+        radius *= unit * (1 + ratio) * rng.uniform(*BLOB)
+        outline = (radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)).ravel().tolist()
+        yield Blob(x, y, outline, math.pi * (radius.max() + 2) ** 2)
+
+
+SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int], float, str], Iterator[Shape]]] = {
     "qd_imd": _freehand,
     "thin": _lama,
     "medium": _lama,
     "thick": _lama,
     "boxes": _boxes,
+    "blobs": _blobs,
 }  # (generator, size, wanted hole ratio, preset) -> endless shapes
 
 
-def filled(shapes: Iterable[Stroke | Box], size: tuple[int, int], pixels: int) -> np.ndarray:
+def filled(shapes: Iterable[Shape], size: tuple[int, int], pixels: int) -> np.ndarray:
     """Paints shapes until the hole has exactly `pixels` pixels; the last one is cut back. Returns bool (H, W)."""
     hole = np.zeros(size, bool)
     pen = pen_on(hole)
@@ -158,7 +194,7 @@ def filled(shapes: Iterable[Stroke | Box], size: tuple[int, int], pixels: int) -
 
 
 def _cut_back(
-    shape: Stroke | Box, under: np.ndarray, over: np.ndarray, pixels: int, hole: np.ndarray, pen: ImageDraw.ImageDraw
+    shape: Shape, under: np.ndarray, over: np.ndarray, pixels: int, hole: np.ndarray, pen: ImageDraw.ImageDraw
 ) -> np.ndarray:
     """The hole of exactly `pixels` pixels between `under` and `over`, which is `under` with the whole shape.
 
