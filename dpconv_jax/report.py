@@ -76,7 +76,7 @@ def write(
         [
             f"# {title}",
             "## What was run",
-            _table(["", ""], [[f"**{name}**", fact] for name, fact in facts.items()]),
+            table(["", ""], [[f"**{name}**", fact] for name, fact in facts.items()]),
             *([bullets(notes)] if notes else []),
             "## Results",
             _results(rows),
@@ -143,7 +143,8 @@ def _methods(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.method for row in rows))
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
@@ -179,7 +180,7 @@ def _results(rows: Sequence[Row]) -> str:
             images = by_key[method, bucket, "l1_percent"].n
             body.append([bucket_title(bucket), _method_name(method), *cells, str(images)])
     arrows = [f"{metric.label} {'↑' if metric.higher_is_better else '↓'}" for metric in METRICS]
-    return _table(["hole ratio", "method", *arrows, "images"], body)
+    return table(["hole ratio", "method", *arrows, "images"], body)
 
 
 def _mean_over_buckets(rows: Sequence[Row]) -> str:

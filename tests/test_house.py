@@ -20,7 +20,7 @@ DOORS = (
     "demo",
     "export",
     *("data.prepare", "masks.__main__"),
-    *("study.cost", "study.downstream", "study.figures", "study.learning", "study.table1"),
+    *("study.cost", "study.downstream", "study.figures", "study.learning", "study.mask_update", "study.table1"),
     "weights.__main__",
 )  # nobody imports them
 FLAGS = (*DOORS, "config_door")  # who knows absl's
@@ -31,7 +31,7 @@ FLOW = {
     "study": {
         *("config_door", "door", "train", "evaluate", "panel", "report", "inpainter", "model", "folder", "workdir"),
         *("signals", "checkpoints", "writers", "progress", "sharding", "steps", "holes", "photo", "files"),
-        *("data", "models", "weights", "baselines", "masks", "metrics"),
+        *("data", "models", "layers", "weights", "baselines", "masks", "metrics"),
     },
     "train": {
         *("evaluate", "report", "inpainter", "meter", "workdir", "signals"),

@@ -1,7 +1,7 @@
-"""The numbers that the paper prints: Table 1, and the revised one of its authors, which has FID in place of IScore.
+"""The numbers that the paper prints: Fig. 6a, Table 1, and the authors' revised one, which has FID in place of IScore.
 
-Of each metric and method a row: hole ratios up to 0.2, up to 0.4, above; in each FashionGen, FashionAI, DeepFashion,
-DeepFashion2. What both tables print is the same in both.
+In the tables a row of each metric and method: hole ratios up to 0.2, up to 0.4, above; in each FashionGen, FashionAI,
+DeepFashion, DeepFashion2. What both tables print is the same in both.
 """
 
 DATASETS = ("fashiongen", "fashionai", "deepfashion", "deepfashion2")
@@ -46,6 +46,11 @@ TABLE = {
     },
 }
 DIGITS = {"l1": 2, "IScore": 3, "PSNR": 2, "SSIM": 3, "FID": 2}
+
+FIG_6A = {  # mean layers until full, read off the bars: hole ratios in tenths up to 0.6
+    "PConv": (2.3, 3.3, 4.2, 5.1, 6.2, 9.5),
+    "DPConv": (1.5, 2.05, 2.5, 3.0, 3.6, 5.4),
+}
 
 
 def printed(*, method: str, dataset: str, bucket: int, metric: str) -> str | None:
