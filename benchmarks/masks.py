@@ -26,9 +26,7 @@ def main() -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     region = np.zeros(SIZE, bool)
     region[30:110, 150:230] = True  # a tenth of the image, off its centre
-    presets: dict[str, masks.QuickDraw | None] = dict.fromkeys(
-        preset for preset in masks.PRESETS if preset not in ("quickdraw", "files")
-    )
+    presets: dict[str, masks.QuickDraw | None] = dict.fromkeys(masks.PROCEDURAL)
     if options.quickdraw:
         presets["quickdraw"] = masks.QuickDraw(options.quickdraw)
     buckets = range(len(masks.BUCKETS))

@@ -57,9 +57,8 @@ def write(
     workdir = Path(workdir)
     curves = read_curves(workdir / "metrics.jsonl")
     title = f"{config.model.name} on {config.data.name}, {config.data.size} x {config.data.size}"
-    picture = io.BytesIO()
-    FigureCanvasAgg(draw(curves, rows, examples, terms=[*terms], title=title, step=step)).print_png(picture)
-    write_whole(workdir / "report.png", picture.getvalue())
+    figure = draw(curves, rows, examples, terms=[*terms], title=title, step=step)
+    write_whole(workdir / "report.png", png(figure))
     facts = {
         "command": f"`{command}`",
         "data": f"{config.data.name}, {config.data.size} x {config.data.size}",
@@ -147,6 +146,13 @@ def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """In Markdown."""
     lines = [head, ["---"] * len(head), *body]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def png(figure: Figure) -> bytes:
+    """A picture file of a figure."""
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    return picture.getvalue()
 
 
 def bullets(lines: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 A mask is a uint8 array (H, W, 1) with 1 = valid and 0 = hole; its hole ratio is the share of hole pixels.
 """
 
-from dpconv_jax.masks.drawing import MIXED, PRESETS, Files, draw, eval_mask
+from dpconv_jax.masks.drawing import MIXED, PRESETS, PROCEDURAL, Files, draw, eval_mask
 from dpconv_jax.masks.files import MaskFiles, read
 from dpconv_jax.masks.manifest import Row, read_manifest, row, verify, write_manifest
 from dpconv_jax.masks.quickdraw import QuickDraw
@@ -15,6 +15,7 @@ __all__ = [
     "DRAWN",
     "MIXED",
     "PRESETS",
+    "PROCEDURAL",
     "SETS",
     "Files",
     "MaskFiles",

@@ -24,7 +24,7 @@ from dpconv_jax.masks.sets import ABOUT, MASKS
 from dpconv_jax.progress import Counter
 
 PUBLISHED = "quickdraw_published"
-PRESETS = (*(preset for preset in masks.PRESETS if preset != "files"), PUBLISHED)
+PRESETS = (*masks.PROCEDURAL, "quickdraw", PUBLISHED)
 COLOURS = ("#5b8db8", "#e0a458", "#c8553d")  # of the buckets
 
 

@@ -13,7 +13,8 @@ from dpconv_jax.masks.quickdraw import QuickDraw
 from dpconv_jax.masks.ratio import BUCKETS, DRAWN
 
 MIXED = ("qd_imd", "thin", "medium", "thick", "boxes")  # "mixed" draws one of these for each mask
-PRESETS = (*strokes.SHAPES, "mixed", "quickdraw", "files")
+PROCEDURAL = (*strokes.SHAPES, "mixed")  # the presets that need no file
+PRESETS = (*PROCEDURAL, "quickdraw", "files")
 Files = MaskFiles | QuickDraw  # what a preset may draw from
 TRIES = 4  # masks drawn for a coverage before one is moved
 

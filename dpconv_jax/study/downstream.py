@@ -22,7 +22,6 @@ import jax
 import numpy as np
 import scipy.optimize
 import scipy.special
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dpconv_jax import door
@@ -35,7 +34,7 @@ from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import bootstrap_interval
 from dpconv_jax.models.vgg16 import VGG16, pooled
-from dpconv_jax.report import INK, dress
+from dpconv_jax.report import INK, dress, png
 from dpconv_jax.study.contenders import Contenders, masked, names
 from dpconv_jax.study.results import bucket_range
 from dpconv_jax.weights import vgg16
@@ -267,12 +266,11 @@ def main(arguments: list[str] | None = None) -> int:
         "difference photo by photo. They do not cover the choice of training photos or seeds.",
         f"`{MASKED}` has mid-grey holes.",
     ]
-    picture, text = io.BytesIO(), io.StringIO()
-    FigureCanvasAgg(draw(rows)).print_png(picture)
+    text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
     command = shlex.join(["python", "-m", "dpconv_jax.study.downstream", *given])
     write_whole(options.out / "downstream.csv", text.getvalue().encode())
-    write_whole(options.out / "downstream.png", picture.getvalue())
+    write_whole(options.out / "downstream.png", png(draw(rows)))
     write_whole(options.out / "downstream.md", markdown(rows, about=about, command=command).encode())
     print(f"{options.out / 'downstream.md'}, .csv and .png")
     return 0

@@ -75,12 +75,12 @@ def stack(name: str, title: str, *, side: int, dilation: int = 1, padding: int |
     return Series(name, title, full)
 
 
-def encoder(name: str, title: str, *, model: str, size: int = SIZE, **options: Any) -> Series:
-    """The encoder of a network for images of `size`, its bottleneck included, as `models.build` makes it.
+def encoder(name: str, title: str, *, model: str, **options: Any) -> Series:
+    """The encoder of a network for images of 256 x 256, its bottleneck included, as `models.build` makes it.
 
     Its weights are never made: no mask depends on them.
     """
-    graph, shapes = nnx.split(models.build(model, options | {"width": NARROW}, size=size))
+    graph, shapes = nnx.split(models.build(model, options | {"width": NARROW}, size=SIZE))
 
     @jax.jit
     def full(mask: jax.Array) -> list[jax.Array]:
@@ -141,9 +141,9 @@ def measure(drawn: Iterable[np.ndarray], compared: Iterable[Comparison]) -> Fill
 
 
 def range_of(mask: np.ndarray) -> int | None:
-    """The index in RANGES of a mask's hole ratio, in whole pixels; None: it lies in none."""
-    index = (10 * (mask.size - int(np.count_nonzero(mask))) - 1) // mask.size
-    return index if 0 <= index < len(RANGES) else None
+    """The index in RANGES of a mask's hole ratio; None: it lies in none."""
+    ratio = masks.hole_ratio(mask)
+    return next((index for index, (low, high) in enumerate(RANGES) if low < ratio <= high), None)
 
 
 def drawn(preset: str, *, each: int, seed: int) -> Iterator[np.ndarray]:

@@ -18,14 +18,13 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from dpconv_jax import config_door, door, report, train
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.report import dress
+from dpconv_jax.report import dress, png
 from dpconv_jax.signals import Stop
 from dpconv_jax.study import lineup
 from dpconv_jax.study.bars import colours
@@ -212,10 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     data, size, width = config.datasets[0], config.data.size, config.model.width
     about = f"{data}, {size} x {size}, width {width:g}, {SEEDS} seeds"
-    picture = io.BytesIO()
-    FigureCanvasAgg(draw(curves)).print_png(picture)
     write_whole(options.workdir / "learning.csv", table(curves).encode())
-    write_whole(options.workdir / "learning.png", picture.getvalue())
+    write_whole(options.workdir / "learning.png", png(draw(curves)))
     text = markdown(curves, compared(curves), command=command, about=about)
     write_whole(options.workdir / "learning.md", text.encode())
     print(f"{options.workdir / 'learning.md'}, .csv and .png")

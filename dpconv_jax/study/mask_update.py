@@ -12,23 +12,21 @@ import argparse
 import csv
 import io
 import pathlib
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from dpconv_jax import door, masks
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 from dpconv_jax.progress import Counter
-from dpconv_jax.report import table
+from dpconv_jax.report import png, table
 from dpconv_jax.study import filling
 from dpconv_jax.study.filling import MOST, RANGES, Comparison, Filling
 from dpconv_jax.study.filling_charts import PRINTED, bars, curves, means, range_title, unfilled
 
-PRESETS = [preset for preset in masks.PRESETS if preset not in ("quickdraw", "files")]
 PICTURES = {"published": "fig6", "like_for_like": "like_for_like_", "encoders": "encoders_"}
 ABOUT = {
     "published": """\
@@ -57,9 +55,14 @@ def text(found: Filling, compared: Sequence[Comparison], *, source: str, command
         pictures = [f"![{comparison.title}]({PICTURES[comparison.name]}{part}.png)" for part in "ab"]
         about = ABOUT[comparison.name].format(most=MOST, source=source)
         parts += [f"## {comparison.title}", about, *pictures]
-        parts.append(table(["", *map(range_title, range(len(RANGES))), "mean"], [*_rows(found, comparison)]))
+        parts.append(numbers(found, comparison))
         parts += [_gap(found, comparison)] if comparison.name == "published" else []
     return "\n\n".join(parts) + "\n"
+
+
+def numbers(found: Filling, comparison: Comparison) -> str:
+    """The table of a comparison."""
+    return table(["", *map(range_title, range(len(RANGES))), "mean"], [*_rows(found, comparison)])
 
 
 def _rows(found: Filling, comparison: Comparison) -> Iterator[list[str]]:
@@ -108,8 +111,8 @@ def summary(found: Filling, compared: Iterable[Comparison]) -> Iterator[list[str
     yield ["comparison", "series", "ratio_over", "ratio_up_to", "masks", "mean_layers", "never_full"]
     for comparison in compared:
         for each in comparison.series:
-            numbers = zip(RANGES, means(found, each), unfilled(found, each), strict=True)
-            for index, ((low, high), mean, left) in enumerate(numbers):
+            of_ranges = zip(RANGES, means(found, each), unfilled(found, each), strict=True)
+            for index, ((low, high), mean, left) in enumerate(of_ranges):
                 of_range = [str(low), str(high), str(found.of_range(index).sum())]
                 known = ["" if np.isnan(value) else f"{value:.4f}" for value in (mean, left)]
                 yield [comparison.name, each.name, *of_range, *known]
@@ -119,12 +122,6 @@ def _csv(lines: Iterable[list[str]]) -> bytes:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue().encode()
-
-
-def _png(figure: Figure) -> bytes:
-    picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    return picture.getvalue()
 
 
 def _counted(drawn: Iterable[np.ndarray], counter: Counter) -> Iterator[np.ndarray]:
@@ -149,12 +146,13 @@ def main(arguments: list[str] | None = None) -> int:
     add("--out", required=True, type=pathlib.Path, metavar="DIR")
     add("--masks", type=int, default=12_000, metavar="N", help="in all; default %(default)s")
     whence = parser.add_mutually_exclusive_group()
-    whence.add_argument("--preset", default="mixed", choices=PRESETS, help="default %(default)s")
+    whence.add_argument("--preset", default="mixed", choices=masks.PROCEDURAL, help="default %(default)s")
     whence.add_argument("--mask_dir", default="", metavar="PATH", help="a folder or archive of mask images")
     add("--mask_set", default="", choices=sorted(masks.SETS), help="the published set that they are")
     add("--mask_hole", default="", choices=("black", "white"), help="the colour of their holes where no set says it")
     add("--seed", type=int, default=0, help="of what is drawn; default %(default)s")
-    given = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    given = parser.parse_args(words)
     if given.masks < len(RANGES) or given.masks % len(RANGES):
         raise UsageError(f"--masks={given.masks}: a multiple of {len(RANGES)}, as many for each tenth of the ratio")
     if given.seed < 0:
@@ -168,18 +166,17 @@ def main(arguments: list[str] | None = None) -> int:
         given.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {given.out} cannot be written: {error.strerror}") from error
-    whence_ = f"--mask_dir={given.mask_dir}" if given.mask_dir else f"--preset={given.preset}"
-    command = f"python -m dpconv_jax.study.mask_update --masks={given.masks} {whence_} --seed={given.seed} --out=DIR"
     compared = filling.comparisons()
     with Counter(total=given.masks, unit="masks") as counter:
         found = filling.measure(_counted(drawn, counter), compared)
     if not len(found.ratios):
         raise UsageError(f"{given.mask_dir}: no mask has a hole ratio above 0 and up to 0.6")
     written = {
-        f"{PICTURES[comparison.name]}{part}.png": _png(draw(found, comparison))
+        f"{PICTURES[comparison.name]}{part}.png": png(draw(found, comparison))
         for comparison in compared
         for part, draw in (("a", bars), ("b", curves))
     }
+    command = shlex.join(["python", "-m", "dpconv_jax.study.mask_update", *words])
     readme = text(found, compared, source=source, command=command)
     written |= {"mask_update.csv": _csv(rows(found)), "summary.csv": _csv(summary(found, compared))}
     try:
@@ -187,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_whole(given.out / name, content)
     except OSError as error:
         raise UsageError(f"--out {given.out} cannot be written: {error.strerror}") from error
-    print(table(["", *map(range_title, range(len(RANGES))), "mean"], [*_rows(found, compared[0])]))
+    print(numbers(found, compared[0]))
     print(f"{given.out}: README.md with all tables, {len(written)} files beside it")
     return 0
 

@@ -13,18 +13,17 @@ Exit codes: 0 done; 1 some cells failed, and are named; 2 a mistake of the user,
 signal, the same command goes on.
 """
 
-import io
 import pathlib
 import shlex
 import sys
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from ml_collections import ConfigDict
 
 from dpconv_jax import config_door, door, train
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.progress import Counter
+from dpconv_jax.report import png
 from dpconv_jax.signals import Stop
 from dpconv_jax.study import bars, entries, lineup, manifest, tables
 from dpconv_jax.study.card import card, failures
@@ -50,9 +49,7 @@ def run(config: ConfigDict, workdir: pathlib.Path, *, externals: dict[str, pathl
     with Stop().listening() as stop:
         table.fill(stop, after_each=write)
         write()
-        picture = io.BytesIO()
-        FigureCanvasAgg(bars.draw(table.results, title=title)).print_png(picture)
-        write_whole(workdir / "table1.png", picture.getvalue())
+        write_whole(workdir / "table1.png", png(bars.draw(table.results, title=title)))
     print(f"{workdir / 'table1.md'}, .csv, .tex and .png")
     for line in failures(table.failed):
         print(line, file=sys.stderr)
