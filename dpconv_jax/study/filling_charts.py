@@ -36,7 +36,7 @@ def bars(filling: Filling, comparison: Comparison) -> Figure:
             if left is not None:
                 left.bar(x, 100 * unfilled(filling, each), width * 0.92, color=colour)
         layers.set_xticks(range(len(RANGES)), [range_title(index) for index in range(len(RANGES))])
-        _finish(layers, left)
+    _finish(figure, rows)
     return figure
 
 
@@ -53,13 +53,13 @@ def curves(filling: Filling, comparison: Comparison) -> Figure:
             layers.plot(100 * filling.ratios[order], counts, color=colour, linewidth=2, label=each.title)
             if left is not None:
                 left.plot(middles, 100 * unfilled(filling, each), "o-", color=colour, markersize=4)
-        _finish(layers, left)
+    _finish(figure, rows)
     return figure
 
 
 def smooth(values: np.ndarray, *, window: int) -> np.ndarray:
-    """Through a Savitzky-Golay filter of `window` values, an odd number; as they are where they are fewer."""
-    window |= 1
+    """Through a Savitzky-Golay filter of `window` values, made odd; of all of them where they are fewer."""
+    window = min(window | 1, len(values) - 1 | 1)
     return savgol_filter(values, window, ORDER) if ORDER < window <= len(values) else values.astype(float)
 
 
@@ -96,12 +96,14 @@ def _figure(filling: Filling, comparison: Comparison) -> tuple[Figure, list[tupl
     return figure, [(axes[0, panel], axes[1, panel] if anything else None) for panel in range(panels)]
 
 
-def _finish(layers: Axes, left: Axes | None) -> None:
-    layers.set_ylabel("layers until full", fontsize=9, color=INK)
-    layers.set_ylim(bottom=0)
-    layers.legend(frameon=False, fontsize=9)
-    if left is not None:
-        dress(left, "", xlabel=layers.get_xlabel())
-        layers.set_xlabel("")
-        left.set_ylabel("never full, %", fontsize=9, color=INK)
-        left.set_ylim(0, 100)
+def _finish(figure: Figure, rows: list[tuple[Axes, Axes | None]]) -> None:
+    for layers, left in rows:
+        layers.set_ylabel("layers until full", fontsize=9, color=INK)
+        layers.set_ylim(bottom=0)
+        if left is not None:
+            dress(left, "", xlabel=layers.get_xlabel())
+            layers.set_xlabel("")
+            left.set_ylabel("never full, %", fontsize=9, color=INK)
+            left.set_ylim(0, 100)
+    handles, labels = rows[0][0].get_legend_handles_labels()  # the same series in every panel
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
