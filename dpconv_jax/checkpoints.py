@@ -6,6 +6,7 @@
     WORKDIR/checkpoints/STEP.unfinished  what had no manifest when training went on: a crash came before it
 
 A step counts only when its manifest exists and every hash agrees: Orbax itself does not notice flipped bits.
+Several processes see one folder: each call here is made by all of them, and process 0 alone writes manifests.
 """
 
 import errno
@@ -23,6 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from dpconv_jax import processes
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 from dpconv_jax.trees import Tree, merged
@@ -50,15 +52,15 @@ class Checkpoints:
         path = self.folder / str(step)
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN
         try:
-            if _is_finished(path):
-                if metric is not None:
-                    _write_manifest(path, metric)
-                return
-            # Asked first, because Orbax's threads leave a traceback where they run into a full disk.
-            if shutil.disk_usage(self.folder).free < needed:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._manager.save(step, args=ocp.args.PyTreeSave(state), force=True)
-            _write_manifest(path, metric)
+            finished = processes.agreed(_is_finished(path))
+            if not finished:
+                # Asked first, because Orbax's threads leave a traceback where they run into a full disk.
+                if processes.agreed(shutil.disk_usage(self.folder).free < needed):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._manager.save(step, args=ocp.args.PyTreeSave(state), force=True)
+            if processes.is_main() and (metric is not None or not finished):
+                _write_manifest(path, metric)
+            processes.barrier(f"checkpoint {step}")
         except (OSError, ValueError) as error:  # Orbax's storage layer reports a full disk as ValueError
             if not _is_disk_full(error):
                 raise
@@ -74,25 +76,32 @@ class Checkpoints:
         Steps without manifest are set aside as STEP.unfinished, damaged ones as STEP.damaged, each with a warning.
         Raises UsageError where all finished ones are damaged.
         """
+        with processes.main_first("restore"):
+            newest = self._newest_intact()
+        self._manager.reload()
+        if newest is None:
+            return like
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
+        return self._manager.restore(newest, args=ocp.args.PyTreeRestore(abstract, restore_args=arguments))
+
+    def _newest_intact(self) -> int | None:
+        """The newest intact step, None where there is none at all; whatever is not intact is set aside."""
         for step in _numbered(self.folder):
             if not _is_finished(self.folder / str(step)):
                 _log.warning("checkpoint %s was never finished: set aside", self.folder / str(step))
                 _set_aside(self.folder / str(step), "unfinished")
-                self._manager.reload()
         faults = {step: _fault(self.folder / str(step)) for step in _steps(self.folder)}
         intact = [step for step, fault in faults.items() if not fault]
         if not faults:
-            return like
+            return None
         if not intact:
             raise UsageError(f"no intact checkpoint under {self.folder}: {_listed(faults)}; start in another workdir")
         for step, fault in faults.items():
             if fault:
                 _log.warning("checkpoint %s is damaged (%s): set aside", self.folder / str(step), fault)
                 _set_aside(self.folder / str(step), "damaged")
-        self._manager.reload()
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        arguments = ocp.checkpoint_utils.construct_restore_args(abstract)
-        return self._manager.restore(intact[-1], args=ocp.args.PyTreeRestore(abstract, restore_args=arguments))
+        return intact[-1]
 
     def metric(self, step: int) -> float | None:
         """The finite validation metric that `step` was saved with, if any."""
@@ -105,6 +114,7 @@ class Checkpoints:
     def _drop_old(self) -> None:
         steps = _steps(self.folder)
         kept = {*steps[-self.keep :], _best_step(self.folder, steps)}
+        processes.barrier("before the old checkpoints go")  # all must have listed the same
         for step in steps:
             if step not in kept:
                 self._manager.delete(step)

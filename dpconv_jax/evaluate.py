@@ -129,7 +129,7 @@ def evaluate(
     methods: Mapping[str, BatchMethod],
     batches_for_bucket: Callable[[int], Iterable[Batch]],
     *,
-    out_dir: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str] | None,
     bootstrap: int,
     seed: int,
     examples: int = 2,
@@ -137,9 +137,9 @@ def evaluate(
     """Every method on the same images and masks of the three buckets.
 
     Writes `out_dir`/metrics.csv (one line an image and method) and `out_dir`/manifest.jsonl (one `masks.Row` a mask),
-    each whole or not at all. `bootstrap` resamples stand behind each interval, drawn from `seed`; `examples` images of
-    a bucket are kept, drawn by a hash of their ids. An image that a method restores exactly has no PSNR: it is left out
-    of that mean, and `n` is less.
+    each whole or not at all; None writes nothing. `bootstrap` resamples stand behind each interval, drawn from `seed`;
+    `examples` images of a bucket are kept, drawn by a hash of their ids. An image that a method restores exactly has
+    no PSNR: it is left out of that mean, and `n` is less.
     Raises UsageError for an empty bucket, ValueError for an output of the wrong shape.
     """
     lines: list[dict[str, Any]] = []
@@ -168,11 +168,13 @@ def evaluate(
             shown = heapq.nsmallest(examples, shown + pictures, key=_draw)
         kept += shown
         rows += [_row(name, bucket, metric, v, bootstrap, seed) for (name, metric), v in values.items()]
-    out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    write_whole(out_dir / "metrics.csv", _csv(lines).encode())
-    masks.write_manifest(out_dir / "manifest.jsonl", manifest)
-    return Evaluation(rows, kept, hashlib.sha256((out_dir / "manifest.jsonl").read_bytes()).hexdigest())
+    recorded = masks.manifest_text(manifest).encode()
+    if out_dir is not None:
+        out_dir = Path(out_dir)
+        out_dir.mkdir(parents=True, exist_ok=True)
+        write_whole(out_dir / "metrics.csv", _csv(lines).encode())
+        write_whole(out_dir / "manifest.jsonl", recorded)
+    return Evaluation(rows, kept, hashlib.sha256(recorded).hexdigest())
 
 
 def _examples(batch: Padded, entries: Sequence[masks.Row]) -> list[Example]:

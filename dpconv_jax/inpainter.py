@@ -13,11 +13,15 @@ from dpconv_jax.trees import Tree
 
 
 class Inpainter:
-    """The generator as a function of numpy batches of any size, compiled for one: `batch_size`."""
+    """The generator as a function of numpy batches of any size, compiled for one: `batch_size`.
+
+    Of several processes each gives the same batch and gets all of the output; each works on its share.
+    """
 
     def __init__(self, graph: nnx.GraphDef, mesh: Mesh, *, batch_size: int):
         whole, parts = sharding.replicated(mesh), sharding.split(mesh)
-        self._infer = jax.jit(functools.partial(steps.infer, graph), in_shardings=(whole, parts, parts))
+        in_shardings = (whole, parts, parts)
+        self._infer = jax.jit(functools.partial(steps.infer, graph), in_shardings=in_shardings, out_shardings=whole)
         self._size = batch_size + -batch_size % mesh.size
         self.mesh = mesh
 
@@ -26,7 +30,8 @@ class Inpainter:
         padding = [(0, -len(image) % self._size)] + [(0, 0)] * 3
         images, masks_ = (np.pad(array, padding, mode="edge") for array in (image, mask))
         chunks = [slice(first, first + self._size) for first in range(0, len(images), self._size)]
-        outputs = [np.asarray(self._infer(params, images[chunk], masks_[chunk])) for chunk in chunks]
+        batches = [[sharding.spread(array[chunk], self.mesh) for array in (images, masks_)] for chunk in chunks]
+        outputs = [np.asarray(self._infer(params, *batch)) for batch in batches]
         return np.concatenate(outputs)[: len(image)]
 
     def bind(self, params: Tree) -> BatchMethod:

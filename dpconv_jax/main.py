@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     options, rest = parser.parse_known_args(given)
     config = config_door.read(rest)
 
-    from dpconv_jax import train  # after the flags: a misspelt one should not wait for jax
+    from dpconv_jax import processes, train  # after the flags: a misspelt one should not wait for jax
+
+    processes.initialise()
 
     run_mode = train.evaluate_only if options.mode == "evaluate" else train.train_and_evaluate
     run_mode(config, options.workdir, command=shlex.join(["python", "-m", "dpconv_jax.main", *given]))

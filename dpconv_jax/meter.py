@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from dpconv_jax import steps
 from dpconv_jax.errors import UsageError
 from dpconv_jax.progress import Reporter
-from dpconv_jax.writers import Writer
+from dpconv_jax.writers import Silent, Writer
 
 LAG = 2  # steps between the device and the numbers read from it, so that it never waits for the host
 SLOW = 0.02  # share of the time waiting for data from which it is said
@@ -21,7 +21,7 @@ MAX_SKIPPED = 20  # steps in a row without a finite gradient before training giv
 class Meter:
     """Reads the numbers of each step a little after it, logs their means, and ends a run that no longer learns."""
 
-    def __init__(self, config: ConfigDict, *, terms: Sequence[str], writer: Writer, reporter: Reporter):
+    def __init__(self, config: ConfigDict, *, terms: Sequence[str], writer: Writer | Silent, reporter: Reporter):
         self._terms = terms
         self._every, self._steps = config.train.log_every, config.train.steps
         self._batch_size = config.train.batch_size

@@ -10,8 +10,13 @@ from dpconv_jax.errors import UsageError
 
 
 def data_mesh(devices: int) -> Mesh:
-    """A 1-D mesh ("data",) over the first `devices` devices, 0 = all; UsageError where there are fewer."""
+    """A 1-D mesh ("data",) over the first `devices` devices, 0 = all.
+
+    Raises UsageError where there are fewer, and where some of several processes would have no part.
+    """
     available = jax.device_count()
+    if jax.process_count() > 1 and devices not in (0, available):
+        raise UsageError(f"train.devices is {devices}; several processes use all their {available} devices: 0")
     if not 0 <= devices <= available:
         raise UsageError(f"train.devices is {devices}; it must be 0 (all) or at most {available}, the devices JAX sees")
     chosen = np.array(jax.devices()[: devices or available])
@@ -31,3 +36,8 @@ def split(mesh: Mesh) -> NamedSharding:
 def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This process's share of a global batch, onto its devices."""
     return {name: jax.make_array_from_process_local_data(split(mesh), array) for name, array in batch.items()}
+
+
+def spread(array: np.ndarray, mesh: Mesh) -> jax.Array:
+    """An array that every process holds whole, divided over all devices."""
+    return jax.make_array_from_callback(array.shape, split(mesh), lambda part: array[part])

@@ -13,8 +13,13 @@ class Stop:
     """SIGTERM and SIGINT: heeded at once, or inside `deferred()` when the loop looks. A second SIGINT kills."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self._requested = False
         self._deferred = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether to stop now."""
+        return self._requested
 
     @contextlib.contextmanager
     def listening(self) -> Generator[Self]:
@@ -36,8 +41,8 @@ class Stop:
             self._deferred = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.requested:
+        if number == signal.SIGINT and self._requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self._requested = True
         if not self._deferred:
             raise SystemExit(INTERRUPTED)

@@ -18,7 +18,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dpconv_jax import masks, metrics, report, sharding, steps
+from dpconv_jax import masks, metrics, processes, report, sharding, steps
 from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import Checkpoints, newest_step, restore_generator
 from dpconv_jax.data import pipeline, sources
@@ -32,7 +32,7 @@ from dpconv_jax.signals import INTERRUPTED, Stop
 from dpconv_jax.trees import Tree
 from dpconv_jax.weights import tensor_file, vgg16
 from dpconv_jax.workdir import FREE, compare, remember
-from dpconv_jax.writers import Writer, grid, read_scalars
+from dpconv_jax.writers import Silent, Writer, grid, read_scalars
 
 SAMPLES = 2  # validation images a bucket in each picture of `samples/`
 NAMES = {  # field -> what it may be called
@@ -55,9 +55,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, c
     Raises UsageError for a mistake in the config or `workdir`, and SystemExit(42) after SIGTERM or SIGINT, with the
     state saved.
     """
-    with Stop().listening() as stop:
+    with processes.new_stop().listening() as stop:
         tools = train_to_the_end(config, workdir, stop=stop)
         evaluate_best(config, pathlib.Path(workdir), **tools, command=command)
+    processes.barrier("done")
 
 
 class Tools(TypedDict):
@@ -73,11 +74,13 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
     workdir = pathlib.Path(workdir)
     mesh = check(config)
     vgg = load_vgg(config)
-    source = open_source(config, "train")
-    validation = open_validation(config)
+    with processes.main_first("data"):  # what is not built yet is built once
+        source = open_source(config, "train")
+        validation = open_validation(config)
 
     gan = steps.build(config, steps_per_epoch=max(1, len(source) // config.train.batch_size))
-    remember(config, workdir, step=newest_step(workdir))
+    with processes.main_first("config"):
+        remember(config, workdir, step=newest_step(workdir), write=processes.is_main())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
     state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
     state = checkpoints.restore_newest(state)
@@ -94,7 +97,7 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
         vgg=vgg,
         mesh=mesh,
         checkpoints=checkpoints,
-        writer=Writer(workdir, step=int(state.step)),
+        writer=Writer(workdir, step=int(state.step)) if processes.is_main() else Silent(),
         stop=stop,
     )
     return {"validation": validation, "inpaint": inpaint, "vgg": vgg}
@@ -253,7 +256,7 @@ def train(
     vgg: VGG16 | None,
     mesh: Mesh,
     checkpoints: Checkpoints,
-    writer: Writer,
+    writer: Writer | Silent,
     stop: Stop,
 ) -> steps.GanState:
     """From the state's step to train.steps; log lines, pictures, validation and checkpoints in their cadence."""
@@ -384,10 +387,12 @@ def evaluate_best(
     evaluation = evaluate(
         {config.model.name: inpaint.bind(params), **classical.batched(config.eval.baselines)},
         validation,
-        out_dir=workdir / "eval",
+        out_dir=workdir / "eval" if processes.is_main() else None,
         bootstrap=config.eval.bootstrap,
         seed=config.seed,
     )
+    if not processes.is_main():
+        return
     rows = [row for row in read_scalars(workdir / "metrics.jsonl") if row["step"] <= step and row.get("train/seconds")]
     path = report.write(
         workdir,

@@ -17,8 +17,10 @@ FREE = frozenset({
 })  # fmt: skip
 
 
-def remember(config: ConfigDict, workdir: pathlib.Path, *, step: int | None) -> None:
+def remember(config: ConfigDict, workdir: pathlib.Path, *, step: int | None, write: bool = True) -> None:
     """Writes WORKDIR/config.json, where `step` is the newest checkpoint of `workdir`, None where there is none yet.
+
+    Not `write`: only compares.
 
     A folder belongs to the config of its first checkpoint: until then a mistake can be corrected by running again.
     Raises UsageError where the folder belongs to another config, is beyond train.steps, or cannot be written.
@@ -30,6 +32,8 @@ def remember(config: ConfigDict, workdir: pathlib.Path, *, step: int | None) -> 
         compare(config, workdir)
         if config.train.steps < step:
             raise UsageError(f"train.steps is {config.train.steps}; it must be at least {step}, where {workdir} is")
+    if not write:
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_whole(path, (json.dumps(config.to_dict(), indent=2) + "\n").encode())

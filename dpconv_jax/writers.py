@@ -56,6 +56,23 @@ class Writer:
         self._board.close()
 
 
+class Silent:
+    """In place of a Writer where another process writes."""
+
+    def last(self, name: str) -> float:
+        """0: the one who writes knows."""
+        return 0.0
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_scalars(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl, [] where there is none; a line cut short by a crash is left out."""
     path = pathlib.Path(path)

@@ -27,15 +27,15 @@ FLAGS = (*DOORS, "config_door")  # who knows absl's
 
 # What each room imports from others; itself and `errors` go without saying. Read downwards, it is the flow of a run.
 FLOW = {
-    "main": {"train", "config_door", "door"},
+    "main": {"train", "processes", "config_door", "door"},
     "study": {
         *("config_door", "door", "train", "evaluate", "panel", "report", "inpainter", "model", "folder", "workdir"),
-        *("signals", "checkpoints", "writers", "progress", "sharding", "steps", "holes", "photo", "files"),
+        *("signals", "processes", "checkpoints", "writers", "progress", "sharding", "steps", "holes", "photo", "files"),
         *("data", "models", "layers", "weights", "baselines", "masks", "metrics"),
     },
     "train": {
         *("evaluate", "report", "inpainter", "meter", "workdir", "signals"),
-        *("checkpoints", "writers", "progress", "sharding", "steps", "trees"),
+        *("checkpoints", "processes", "writers", "progress", "sharding", "steps", "trees"),
         *("data", "models", "losses", "weights", "baselines", "masks", "metrics"),
     },
     "inpaint": {"folder", "model", "holes", "progress", "door"},
@@ -54,8 +54,9 @@ FLOW = {
     "steps": {"recipes", "models", "trees"},
     "recipes": {"losses", "models"},
     "workdir": {"files"},
-    "checkpoints": {"files", "trees"},
+    "checkpoints": {"processes", "files", "trees"},
     "writers": {"files"},
+    "processes": {"signals"},
     "sharding": set(),
     "data": {"masks", "progress", "signals", "door"},
     "masks": {"files", "progress", "door"},

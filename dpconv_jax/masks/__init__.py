@@ -5,7 +5,7 @@ A mask is a uint8 array (H, W, 1) with 1 = valid and 0 = hole; its hole ratio is
 
 from dpconv_jax.masks.drawing import MIXED, PRESETS, PROCEDURAL, Files, draw, eval_mask
 from dpconv_jax.masks.files import MaskFiles, read
-from dpconv_jax.masks.manifest import Row, read_manifest, row, verify, write_manifest
+from dpconv_jax.masks.manifest import Row, manifest_text, read_manifest, row, verify, write_manifest
 from dpconv_jax.masks.quickdraw import QuickDraw
 from dpconv_jax.masks.ratio import BUCKETS, DRAWN, bucket_of, coverage, hole_ratio
 from dpconv_jax.masks.sets import SETS, open_files
@@ -26,6 +26,7 @@ __all__ = [
     "draw",
     "eval_mask",
     "hole_ratio",
+    "manifest_text",
     "open_files",
     "read",
     "read_manifest",

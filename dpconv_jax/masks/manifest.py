@@ -66,7 +66,12 @@ def _sha256(mask: np.ndarray) -> str:
 
 def write_manifest(path: str | os.PathLike[str], rows: Iterable[Row]) -> None:
     """Rows as JSON lines; an older file is replaced only when all are written."""
-    write_whole(pathlib.Path(path), "".join(json.dumps(asdict(one)) + "\n" for one in rows).encode())
+    write_whole(pathlib.Path(path), manifest_text(rows).encode())
+
+
+def manifest_text(rows: Iterable[Row]) -> str:
+    """Rows as JSON lines."""
+    return "".join(json.dumps(asdict(one)) + "\n" for one in rows)
 
 
 def read_manifest(path: str | os.PathLike[str]) -> list[Row]:
