@@ -1,0 +1,164 @@
+"""Real processes that train as one: the numbers of one process, signals, a killed process, and refused environments."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dpconv_jax import processes
+from dpconv_jax.errors import UsageError
+from dpconv_jax.writers import read_scalars
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PATIENCE = 240  # seconds until a test gives up on its processes
+HEARTBEAT = 10
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Twenty little photos."""
+    path = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+        small.resize((40, 40), Image.Resampling.BICUBIC).save(path / f"{index}.png")
+    return path
+
+
+def command(photos: pathlib.Path, workdir: pathlib.Path, *fields: str) -> list[str]:
+    """The toy's training; `fields` are NAME=VALUE of its config."""
+    words = [sys.executable, str(ROOT / "tests" / "toy_main.py"), f"--config={ROOT / 'tests' / 'toy_config.py'}"]
+    return [*words, f"--config.data.dir={photos}", f"--workdir={workdir}", *(f"--config.{field}" for field in fields)]
+
+
+def start(count: int, words: list[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
+    """`words` in `count` processes, all they say in `log`."""
+    launched = ["bash", str(ROOT / "launch" / "local.sh"), str(count), "--", *words]
+    environment = os.environ | {"HEARTBEAT_TIMEOUT": str(HEARTBEAT)}
+    with log.open("wb") as stream:
+        return subprocess.Popen(launched, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+
+
+def finish(launcher: subprocess.Popen[bytes], log: pathlib.Path, *, code: int) -> str:
+    """All that was said by processes that end with `code`."""
+    try:
+        found = launcher.wait(PATIENCE)
+    finally:
+        launcher.kill()
+    assert found == code, log.read_text()
+    return log.read_text()
+
+
+def wait_for(words: str, log: pathlib.Path) -> None:
+    """Until a process says it."""
+    until = time.monotonic() + PATIENCE
+    while words not in log.read_text():
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.05)
+
+
+def rank(index: int, workdir: pathlib.Path) -> int:
+    """The number that the system gave the process of this index."""
+    for path in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words, variables = ((path / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
+        except OSError:
+            continue
+        ours = words[0] == sys.executable.encode() and f"--workdir={workdir}".encode() in words
+        if ours and f"PROCESS_ID={index}".encode() in variables:
+            return int(path.name)
+    raise AssertionError(f"no process {index}")
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_write_once(photos, tmp_path):
+    fields = ("train.eval_every=2", "train.checkpoint_every=2", "train.image_every=2", "train.keep=1")
+    for count in (1, 2):
+        log, workdir = tmp_path / f"{count}.log", tmp_path / str(count)
+        said = finish(start(count, command(photos, workdir, *fields), log), log, code=0)
+        assert said.count("step 4/4  validation l1") == said.count("report: ") == 1
+    alone, shared = (read_scalars(tmp_path / str(count) / "metrics.jsonl") for count in (1, 2))
+    assert [row["step"] for row in shared] == [row["step"] for row in alone] == [1, 2, 2, 3, 4, 4]
+    first = ("train/total", "train/gradient_norm", "train/discriminator_gradient_norm")
+    assert [shared[0][name] for name in first] == pytest.approx([alone[0][name] for name in first], rel=1e-5)
+    assert shared[-1]["val/l1"] == pytest.approx(alone[-1]["val/l1"], rel=1e-3)
+    masks = [(tmp_path / str(count) / "eval" / "manifest.jsonl").read_bytes() for count in (1, 2)]
+    assert masks[0] == masks[1]
+    files = [{path.name for path in (tmp_path / str(count)).iterdir()} for count in (1, 2)]
+    assert files[0] == files[1]
+    assert [path.name for path in (tmp_path / "2" / "checkpoints").iterdir()] == ["4"]
+    manifest = json.loads((tmp_path / "2" / "checkpoints" / "4" / "manifest.json").read_text())
+    assert manifest["metric"] == shared[-1]["val/l1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_signal_to_one_process_stops_both_at_one_step_and_the_same_command_goes_on(photos, tmp_path, told):
+    words = command(photos, tmp_path / "run", "train.checkpoint_every=100000", "train.log_every=1")
+    log = tmp_path / "log"
+    launcher = start(2, [*words, "--config.train.steps=100000"], log)
+    wait_for("step 3/", log)
+    os.kill(rank(told, tmp_path / "run"), signal.SIGTERM)
+    said = finish(launcher, log, code=42)
+    reached = int(said.split("stopped at step ")[1].split(",")[0])
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [str(reached)]
+    more = finish(start(2, [*words, f"--config.train.steps={reached + 2}"], log), log, code=0)
+    assert f"going on from step {reached}" in more
+    rows = read_scalars(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "train/total" in row] == [*range(1, reached + 3)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_the_job_ends_soon_after_one_process_is_killed_and_goes_on(photos, tmp_path, killed):
+    words = command(photos, tmp_path / "run", "train.checkpoint_every=2", "train.log_every=1")
+    log = tmp_path / "log"
+    launcher = start(2, [*words, "--config.train.steps=100000"], log)
+    wait_for("step 6/", log)
+    os.kill(rank(killed, tmp_path / "run"), signal.SIGKILL)
+    began = time.monotonic()
+    finish(launcher, log, code=137)
+    assert time.monotonic() - began < HEARTBEAT + 5
+    kept = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").glob("*[0-9]"))
+    more = finish(start(2, [*words, f"--config.train.steps={kept + 2}"], log), log, code=0)
+    assert "going on from step" in more
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"NUM_PROCESSES": "2"}, "NUM_PROCESSES without COORDINATOR_ADDRESS, PROCESS_ID"),
+        ({"COORDINATOR_ADDRESS": "here", "NUM_PROCESSES": "2", "PROCESS_ID": "0"}, "HOST:PORT"),
+        ({"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "two", "PROCESS_ID": "0"}, "NUM_PROCESSES=two"),
+        ({"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": "2", "PROCESS_ID": "2"}, "PROCESS_ID=2: less than"),
+        ({"HEARTBEAT_TIMEOUT": "0"}, "HEARTBEAT_TIMEOUT=0"),
+    ],
+)
+def test_wrong_environments_are_named(variables, said, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=said):
+        processes.initialise()
+
+
+def test_the_launcher_refuses_what_it_does_not_understand():
+    for words in (["2"], ["0", "--", "true"], ["2", "true"], ["x", "--", "true"], ["2", "--"]):
+        done = subprocess.run(["bash", ROOT / "launch" / "local.sh", *words], capture_output=True, text=True)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), words
+
+
+def test_the_launcher_gives_every_process_its_number_and_hands_on_a_failure(tmp_path):
+    script = 'echo "$PROCESS_ID of $NUM_PROCESSES"; [ "$PROCESS_ID" != 1 ] || { sleep 1; exit 7; }; sleep 60'
+    began = time.monotonic()
+    done = subprocess.run(
+        ["bash", ROOT / "launch" / "local.sh", "3", "--", "bash", "-c", script], capture_output=True, text=True
+    )
+    assert done.returncode == 7 and time.monotonic() - began < 30
+    assert sorted(done.stdout.split("\n")) == ["", "0 of 3", "1 of 3", "2 of 3"]
