@@ -23,7 +23,7 @@ lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/ty check --python .venv
-	shellcheck .ci/run
+	shellcheck .ci/run launch/*.sh launch/slurm.sbatch
 
 clean:
 	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis

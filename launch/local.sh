@@ -31,18 +31,26 @@ trap 'tell TERM' TERM
 trap 'tell INT' INT
 
 code=0
-left=$NUM_PROCESSES
-while ((left > 0)); do
-  status=0
-  wait -n -p ended || status=$?
-  [[ -n ${ended:-} ]] || continue # a signal came: it is passed on, the processes still run
-  left=$((left - 1))
-  if ((status != 0 && code == 0)); then
-    code=$status
-    if ((status != 42)); then # 42 comes from all of them
-      echo "a process ended with exit code $status: stopping the others" >&2
-      tell KILL
+left=("${pids[@]}")
+while ((${#left[@]})); do
+  sleep 0.2 & # not `wait -n`, which misses one of two that end at once
+  wait $! || true
+  running=()
+  for pid in "${left[@]}"; do
+    if kill -0 "$pid" 2>/dev/null; then
+      running+=("$pid")
+      continue
     fi
-  fi
+    status=0
+    wait "$pid" || status=$?
+    if ((status != 0 && code == 0)); then
+      code=$status
+      if ((status != 42)); then # 42 comes from all of them
+        echo "a process ended with exit code $status: stopping the others" >&2
+        tell KILL
+      fi
+    fi
+  done
+  left=("${running[@]}")
 done
 exit "$code"

@@ -64,15 +64,15 @@ def wait_for(words: str, log: pathlib.Path) -> None:
         time.sleep(0.05)
 
 
-def rank(index: int, workdir: pathlib.Path) -> int:
-    """The number that the system gave the process of this index."""
+def rank(index: int, workdir: pathlib.Path, *, of: str = "PROCESS_ID") -> int:
+    """The number that the system gave the process of this index, which it has from the variable `of`."""
     for path in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             words, variables = ((path / name).read_bytes().split(b"\0") for name in ("cmdline", "environ"))
         except OSError:
             continue
         ours = words[0] == sys.executable.encode() and f"--workdir={workdir}".encode() in words
-        if ours and f"PROCESS_ID={index}".encode() in variables:
+        if ours and f"{of}={index}".encode() in variables:
             return int(path.name)
     raise AssertionError(f"no process {index}")
 
@@ -155,10 +155,58 @@ def test_the_launcher_refuses_what_it_does_not_understand():
 
 
 def test_the_launcher_gives_every_process_its_number_and_hands_on_a_failure(tmp_path):
-    script = 'echo "$PROCESS_ID of $NUM_PROCESSES"; [ "$PROCESS_ID" != 1 ] || { sleep 1; exit 7; }; sleep 60'
+    script = 'echo "$PROCESS_ID of $NUM_PROCESSES"; [ "$PROCESS_ID" != 1 ] || { sleep 1; exit 7; }; exec sleep 60'
     began = time.monotonic()
     done = subprocess.run(
         ["bash", ROOT / "launch" / "local.sh", "3", "--", "bash", "-c", script], capture_output=True, text=True
     )
     assert done.returncode == 7 and time.monotonic() - began < 30
     assert sorted(done.stdout.split("\n")) == ["", "0 of 3", "1 of 3", "2 of 3"]
+
+
+def test_the_kubernetes_job_is_valid():
+    checked = [sys.executable, "-m", "kubernetes_validate", "--strict", str(ROOT / "launch" / "k8s-job.yaml")]
+    done = subprocess.run(checked, capture_output=True, text=True)
+    assert done.returncode == 0 and (done.stdout + done.stderr).count(" passed for ") == 2, done.stderr
+
+
+SRUN = """\
+#!/usr/bin/env bash
+# Two tasks on this machine, as srun's would find their environment.
+shift # --kill-on-bad-exit=1
+export SLURM_STEP_NODELIST=localhost SLURM_NTASKS=2 SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NUM_NODES=1
+for id in 0 1; do SLURM_PROCID=$id SLURM_LOCALID=$id "$@" & done
+code=0
+for id in 1 2; do wait -n || code=$?; done
+exit $code
+"""
+
+
+@pytest.mark.slow
+def test_slurm_is_found_out_and_the_job_goes_back_into_the_queue_after_a_signal(photos, tmp_path):
+    """With stand-ins for srun, scontrol, and a python that trains the toy."""
+    stand_ins = {
+        "srun": SRUN,
+        "scontrol": f'#!/usr/bin/env bash\necho "$@" >> {tmp_path}/queue\n',
+        "python": f'#!/usr/bin/env bash\nshift 2\nexec {sys.executable} {ROOT}/tests/toy_main.py "$@"\n',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in stand_ins.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": str(os.getpid()), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    words = command(photos, tmp_path / "run", "train.checkpoint_every=100000", "train.log_every=1")[2:]
+    log = tmp_path / "log"
+
+    def submit(steps: int) -> subprocess.Popen[bytes]:
+        batch = ["bash", str(ROOT / "launch" / "slurm.sbatch"), *words, f"--config.train.steps={steps}"]
+        with log.open("wb") as stream:
+            return subprocess.Popen(batch, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | job)
+
+    launcher = submit(100_000)
+    wait_for("step 2/", log)
+    os.kill(rank(1, tmp_path / "run", of="SLURM_PROCID"), signal.SIGTERM)
+    reached = int(finish(launcher, log, code=42).split("stopped at step ")[1].split(",")[0])
+    assert (tmp_path / "queue").read_text() == f"requeue {os.getpid()}\n"
+    said = finish(submit(reached + 1), log, code=0)
+    assert f"going on from step {reached}" in said and said.count("report: ") == 1
