@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     run_mode = train.evaluate_only if options.mode == "evaluate" else train.train_and_evaluate
     run_mode(config, options.workdir, command=shlex.join(["python", "-m", "dpconv_jax.main", *given]))
+    processes.barrier("done")  # the report takes longer than those who end wait for each other
     return 0
 
 

@@ -57,8 +57,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, c
     """
     with processes.new_stop().listening() as stop:
         tools = train_to_the_end(config, workdir, stop=stop)
-        evaluate_best(config, pathlib.Path(workdir), **tools, command=command)
-    processes.barrier("done")
+        evaluate_best(config, pathlib.Path(workdir), **tools, stop=stop, command=command)
 
 
 class Tools(TypedDict):
@@ -104,7 +103,10 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
 
 
 def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, command: str) -> None:
-    """Evaluates the best checkpoint of `workdir` and writes its report; UsageError where there is none."""
+    """Evaluates the best checkpoint of `workdir` and writes its report.
+
+    Raises UsageError where there is none, and SystemExit(42) after SIGTERM or SIGINT.
+    """
     workdir = pathlib.Path(workdir)
     mesh = check(config)
     if not (workdir / "config.json").exists():
@@ -113,7 +115,8 @@ def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, comman
     validation = open_validation(config)
     inpaint = Inpainter(nnx.graphdef(steps.build_generator(config)), mesh, batch_size=config.eval.batch_size)
     vgg = load_vgg(config) if config.vgg.weights else None  # the report describes it; evaluation needs none
-    evaluate_best(config, workdir, validation=validation, inpaint=inpaint, vgg=vgg, command=command)
+    with processes.new_stop().listening() as stop:
+        evaluate_best(config, workdir, validation=validation, inpaint=inpaint, vgg=vgg, stop=stop, command=command)
 
 
 # ---- before the first step ----
@@ -337,21 +340,22 @@ def compile_step(
 
 def measure(inpaint: Inpainter, params: Tree, validation: Validation, stop: Stop) -> float | None:
     """l1 % on the validation split; None where the run was asked to stop meanwhile."""
-
-    def until_stopped(bucket: int) -> Iterator[dict[str, Any]]:
-        for batch in validation(bucket):
-            if stop.requested:
-                raise _Stopped
-            yield batch
-
     try:
-        return validation_l1(inpaint.bind(params), until_stopped)
-    except _Stopped:
+        return validation_l1(inpaint.bind(params), heeding(validation, stop))
+    except SystemExit:
         return None
 
 
-class _Stopped(Exception):
-    """Ends a validation that the run has no time for."""
+def heeding(validation: Validation, stop: Stop) -> Validation:
+    """The same batches until the run is asked to stop; then SystemExit(42)."""
+
+    def batches(bucket: int) -> Iterator[dict[str, Any]]:
+        for batch in validation(bucket):
+            if stop.requested:
+                raise SystemExit(INTERRUPTED)
+            yield batch
+
+    return batches
 
 
 def fixed_samples(validation: Validation) -> dict[str, np.ndarray]:
@@ -378,6 +382,7 @@ def evaluate_best(
     validation: Validation,
     inpaint: Inpainter,
     vgg: VGG16 | None,
+    stop: Stop,
     command: str,
 ) -> None:
     """All metrics of the best checkpoint and the baselines in the three buckets, and the report."""
@@ -386,7 +391,7 @@ def evaluate_best(
     print(f"evaluating step {step}", flush=True)
     evaluation = evaluate(
         {config.model.name: inpaint.bind(params), **classical.batched(config.eval.baselines)},
-        validation,
+        heeding(validation, stop),
         out_dir=workdir / "eval" if processes.is_main() else None,
         bootstrap=config.eval.bootstrap,
         seed=config.seed,

@@ -20,6 +20,7 @@ from dpconv_jax.checkpoints import Checkpoints
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import VGG16
+from dpconv_jax.signals import Stop
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -310,6 +311,17 @@ def test_the_style_term_starts_when_the_config_says(folder, tmp_path):
     assert style[:2] == [0, 0] and min(style[2:]) > 0 and len(style) == 4
     text = (tmp_path / "run" / "report.md").read_text()
     assert "style from step 3 on" in text and "`vgg.npz`" in text and "divided by 1," in text
+
+
+def test_a_request_to_stop_ends_an_evaluation_between_two_batches():
+    stop = Stop()
+    with stop.listening(), stop.deferred():
+        batches = train.heeding(lambda bucket: iter([{"bucket": bucket}] * 3), stop)(2)
+        assert next(batches) == {"bucket": 2}
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(SystemExit) as end:
+            next(batches)
+    assert end.value.code == 42
 
 
 def test_a_finished_run_only_evaluates_again(folder, tmp_path):
