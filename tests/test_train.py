@@ -13,7 +13,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
-from toy import SIZE, Toy, flat_vgg, tiny
+from toy import SIZE, Toy, flat_vgg, tiny, twenty_photos
 
 from dpconv_jax import sharding, steps, train
 from dpconv_jax.checkpoints import Checkpoints
@@ -34,12 +34,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Twenty little photos."""
-    path = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for index in range(20):
-        small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
-        small.resize((40, 40), Image.Resampling.BICUBIC).save(path / f"{index}.png")
-    return path
+    return twenty_photos(tmp_path_factory.mktemp("photos"))
 
 
 def batch(seed: int) -> steps.Batch:

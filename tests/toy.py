@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
+from PIL import Image
 
 from configs import base
 from dpconv_jax.models.convention import UNIT
@@ -58,6 +59,15 @@ def tiny(*, name: str = "toy") -> ConfigDict:
     config.eval.batch_size = 4
     config.eval.bootstrap = 10
     return config
+
+
+def twenty_photos(path: pathlib.Path) -> pathlib.Path:
+    """The folder `path` with twenty little photos."""
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+        small.resize((40, 40), Image.Resampling.BICUBIC).save(path / f"{index}.png")
+    return path
 
 
 def flat_vgg() -> VGG16:

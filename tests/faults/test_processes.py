@@ -8,9 +8,8 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-from PIL import Image
+from toy import twenty_photos
 
 from dpconv_jax import processes
 from dpconv_jax.errors import UsageError
@@ -24,12 +23,7 @@ HEARTBEAT = 10
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Twenty little photos."""
-    path = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for index in range(20):
-        small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
-        small.resize((40, 40), Image.Resampling.BICUBIC).save(path / f"{index}.png")
-    return path
+    return twenty_photos(tmp_path_factory.mktemp("photos"))
 
 
 def command(photos: pathlib.Path, workdir: pathlib.Path, *fields: str) -> list[str]:
