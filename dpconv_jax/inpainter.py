@@ -30,7 +30,7 @@ class Inpainter:
         padding = [(0, -len(image) % self._size)] + [(0, 0)] * 3
         images, masks_ = (np.pad(array, padding, mode="edge") for array in (image, mask))
         chunks = [slice(first, first + self._size) for first in range(0, len(images), self._size)]
-        batches = [[sharding.spread(array[chunk], self.mesh) for array in (images, masks_)] for chunk in chunks]
+        batches = ([sharding.spread(array[chunk], self.mesh) for array in (images, masks_)] for chunk in chunks)
         outputs = [np.asarray(self._infer(params, *batch)) for batch in batches]
         return np.concatenate(outputs)[: len(image)]
 

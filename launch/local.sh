@@ -18,7 +18,6 @@ shift 2
 # A port that nobody listens on now.
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export NUM_PROCESSES COORDINATOR_ADDRESS=127.0.0.1:$port
-export HEARTBEAT_TIMEOUT=${HEARTBEAT_TIMEOUT:-60}
 
 pids=()
 for ((id = 0; id < NUM_PROCESSES; id++)); do
