@@ -219,7 +219,8 @@ def _features_of_pair(
 ) -> tuple[list[Array], list[Array], list[Array]]:
     """VGG-16's maps of the output, of the composite and, without gradient, of the target."""
     wanted = jax.lax.stop_gradient(features(vgg, target, dtype=dtype))
-    # One call on both images; each half of its maps is one of Eq. (11)'s two sums.
-    maps = features(vgg, jnp.concatenate([output, composite]), dtype=dtype)
-    halves = [jnp.split(stacked, 2) for stacked in maps]
-    return [first for first, _ in halves], [second for _, second in halves], list(wanted)
+    # One call on both images, side by side in every example: half after half would move them between devices.
+    pair = jnp.stack([output, composite], axis=1)
+    maps = features(vgg, pair.reshape(-1, *output.shape[1:]), dtype=dtype)
+    pairs = [stacked.reshape(*pair.shape[:2], *stacked.shape[1:]) for stacked in maps]
+    return [each[:, 0] for each in pairs], [each[:, 1] for each in pairs], list(wanted)
