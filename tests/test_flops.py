@@ -41,3 +41,18 @@ def test_counting_against_arithmetic_by_hand():
     jaxpr = jax.make_jaxpr(both)(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).jaxpr
     inside = 10 * 10  # along one axis 2 + 3 + 3 + 2 of the 12 products are of pixels
     assert flops(jaxpr) == 2 * inside * 2 * 5 + 16 * 5 + 2 * 16 * 5 * 7
+
+
+@pytest.mark.parametrize(("side", "stride"), [(8, 1), (8, 2), (9, 2), (9, 3)])
+def test_both_gradients_of_a_convolution_are_as_much_as_itself(side, stride):
+    """Each product of a pixel and a tap is one of either gradient too, however the gradient is written."""
+    x, kernel = jnp.ones((2, side, side, 3)), jnp.ones((5, 5, 3, 4))
+
+    def conv(x, kernel):
+        sides = [(2, 2), (2, 2)]
+        return jax.lax.conv_general_dilated(x, kernel, (stride,) * 2, sides, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    made = jax.eval_shape(conv, x, kernel)
+    back = jax.make_jaxpr(lambda g: jax.linear_transpose(lambda x: conv(x, kernel), x)(g))(made)
+    taps = jax.make_jaxpr(lambda g: jax.linear_transpose(lambda kernel: conv(x, kernel), kernel)(g))(made)
+    assert flops(jax.make_jaxpr(conv)(x, kernel).jaxpr) == flops(back.jaxpr) == flops(taps.jaxpr)

@@ -58,7 +58,7 @@ def _inner(equation: core.JaxprEqn) -> Iterator[core.Jaxpr]:
 
 
 def _convolution_flops(equation: core.JaxprEqn) -> int:
-    """Of an ungrouped convolution without dilation of its input; products with padding are not counted."""
+    """Of an ungrouped convolution; products with padding, and with the gaps of a dilated input, are not counted."""
     inputs, kernel = map(_shape, equation.invars)
     options = equation.params
     numbers = options["dimension_numbers"]
@@ -66,9 +66,9 @@ def _convolution_flops(equation: core.JaxprEqn) -> int:
     for axis, stride in enumerate(options["window_strides"]):
         size, taps = inputs[numbers.lhs_spec[2 + axis]], kernel[numbers.rhs_spec[2 + axis]]
         outputs = _shape(equation.outvars[0])[numbers.out_spec[2 + axis]]
-        before, dilation = options["padding"][axis][0], options["rhs_dilation"][axis]
-        places = np.arange(outputs)[:, None] * stride + np.arange(taps) * dilation - before
-        total *= int(np.sum((places >= 0) & (places < size)))
+        before, gap = options["padding"][axis][0], options["lhs_dilation"][axis]
+        places = np.arange(outputs)[:, None] * stride + np.arange(taps) * options["rhs_dilation"][axis] - before
+        total *= int(np.sum((places >= 0) & (places < size * gap) & (places % gap == 0)))
     return total
 
 
