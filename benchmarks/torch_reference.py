@@ -1,4 +1,4 @@
-"""The `paper` graph of DPConv and the `benchmark` graph of PConv in PyTorch, as the yardsticks of `partial_conv.py`.
+"""The `paper` graph of DPConv and the `benchmark` graph of PConv in PyTorch, as the yardsticks of `against_torch.py`.
 
 Their partial convolution is the reference multi-channel layer: a mask as wide as its features, convolved with a kernel
 of ones as large as the weights. Written from Eq. (1)-(4). NCHW; mask 1 = valid, 0 = hole.
