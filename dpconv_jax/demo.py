@@ -286,9 +286,9 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--host {options.host} --port {options.port}: {error}") from error
     gr = _gradio()
 
-    from dpconv_jax import model  # after the flags: a mistake in them should not wait for jax
+    from dpconv_jax import compilation, model  # after the flags: a mistake in them should not wait for jax
 
-    model.keep_compiled()
+    compilation.keep_compiled()
     network = model.load(options.checkpoint)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Gradio itself opens what the browser sends; Pillow refuses twice this.

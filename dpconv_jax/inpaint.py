@@ -56,9 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{holes.COLOUR} is hole in the masks; if it is valid, say --mask_hole=black")
     failed = len(faults)
     if todo:
-        from dpconv_jax import model  # after the flags: a mistake in them should not wait for jax
+        from dpconv_jax import compilation, model  # after the flags: a mistake in them should not wait for jax
 
-        model.keep_compiled()
+        compilation.keep_compiled()
         network = model.load(given.checkpoint)
         start = time.perf_counter()
         with Counter(total=len(todo), unit="photos") as counter:

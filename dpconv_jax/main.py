@@ -21,10 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     options, rest = parser.parse_known_args(given)
     config = config_door.read(rest)
 
-    from dpconv_jax import processes, train  # after the flags: a misspelt one should not wait for jax
+    from dpconv_jax import compilation, processes, train  # after the flags: a misspelt one should not wait for jax
 
     processes.initialise()
-
+    compilation.keep_compiled()
     run_mode = train.evaluate_only if options.mode == "evaluate" else train.train_and_evaluate
     run_mode(config, options.workdir, command=shlex.join(["python", "-m", "dpconv_jax.main", *given]))
     processes.barrier("done")  # the report takes longer than those who end wait for each other

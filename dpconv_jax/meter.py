@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import jax
+import psutil
 from ml_collections import ConfigDict
 
 from dpconv_jax import steps
@@ -76,6 +77,8 @@ class Meter:
                 self._sums[name] = self._sums.get(name, 0.0) + value
         if self._clock is None:
             self._clock, self._waited = time.monotonic(), 0.0
+            age = time.time() - psutil.Process().create_time()
+            self._reporter.say(f"first step done, {age:.0f} s after the start of the command")
         else:
             self._timed += 1
         if step % self._every == 0 or step == self._steps or step == 1:

@@ -166,13 +166,6 @@ def load(path: str | os.PathLike[str], *, step: int | str | None = "best") -> Mo
     return Model(graph=nnx.graphdef(generator), params=jax.tree.map(jnp.asarray, params), metadata=metadata)
 
 
-def keep_compiled() -> None:
-    """Keeps what this process compiles in the user's cache, for the next one; JAX_COMPILATION_CACHE_DIR goes first."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "dpconv_jax" / "jax"))
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(
     graph: nnx.GraphDef, params: model_file.Params, x: jax.Array, mask: jax.Array, inside: jax.Array | None
