@@ -50,7 +50,8 @@ def get_config() -> ConfigDict:
     config.data.crop = "resize"  # "resize" whole, or "square": largest square, random (train) or central (evaluation)
     config.data.flip = True  # horizontal, the paper's only augmentation
     config.data.max_pixels = 64_000_000  # larger images count as bad, before they are decoded
-    config.data.threads = 4  # decoding threads of each process
+    config.data.threads = 4  # decoding threads of each process; 0 makes each batch when it is asked for
+    config.data.workers = 0  # decoding processes with so many threads each, where threads do not keep up
 
     config.mask = ConfigDict()
     config.mask.preset = "mixed"  # "qd_imd", "thin", "medium", "thick", "boxes", "blobs", "mixed", "quickdraw", "files"

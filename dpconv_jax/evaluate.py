@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from dpconv_jax import masks, metrics
+from dpconv_jax import masks, metrics, processes
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
@@ -113,6 +113,7 @@ def outputs(name: str, method: BatchMethod, batch: Padded) -> np.ndarray:
 def validation_l1(method: BatchMethod, batches_for_bucket: Callable[[int], Iterable[Batch]]) -> float:
     """l1 % of the composites, mean over images, then over the three buckets; what "best checkpoint" means.
 
+    Of several processes each gives batches of its own, and gets the mean over all.
     NaN where an output is not finite in a hole.
     """
     means = []
@@ -121,7 +122,7 @@ def validation_l1(method: BatchMethod, batches_for_bucket: Callable[[int], Itera
         for batch in padded(batches_for_bucket(bucket), bucket):
             output = outputs("validation", method, batch)
             values.append(np.asarray(_composite_l1(output, batch.image, batch.mask))[: batch.count])
-        means.append(100.0 * np.concatenate(values).mean(dtype=np.float64))
+        means.append(100.0 * np.concatenate(processes.gathered(np.concatenate(values))).mean(dtype=np.float64))
     return float(np.mean(means))
 
 
@@ -136,6 +137,7 @@ def evaluate(
 ) -> Evaluation:
     """Every method on the same images and masks of the three buckets.
 
+    Of several processes each gives batches of its own, and gets the evaluation of all.
     Writes `out_dir`/metrics.csv (one line an image and method) and `out_dir`/manifest.jsonl (one `masks.Row` a mask),
     each whole or not at all; None writes nothing. `bootstrap` resamples stand behind each interval, drawn from `seed`;
     `examples` images of a bucket are kept, drawn by a hash of their ids. An image that a method restores exactly has
@@ -147,27 +149,15 @@ def evaluate(
     rows: list[Row] = []
     kept: list[Example] = []
     for bucket in range(len(BUCKETS)):
-        values: dict[tuple[str, str], list[float]] = {}
-        shown: list[Example] = []
-        for batch in padded(batches_for_bucket(bucket), bucket):
-            entries = batch.batch["row"]
-            manifest += entries
-            pictures = _examples(batch, entries)
-            for name, method in methods.items():
-                output = outputs(name, method, batch)
-                composites, measured = jax.device_get(_composite_and_metrics(output, batch.image, batch.mask))
-                for i, example in enumerate(pictures):
-                    example.raw[name] = output[i].copy()
-                    example.composite[name] = composites[i].copy()
-                columns = {metric: column.tolist() for metric, column in measured.items()}
-                for i, entry in enumerate(entries):
-                    known = {"id": entry.id, "bucket": bucket, "ratio": entry.ratio, "coverage": entry.coverage}
-                    lines.append({"method": name, **known, **{metric: column[i] for metric, column in columns.items()}})
-                for metric, column in columns.items():
-                    values.setdefault((name, metric), []).extend(column[: batch.count])
-            shown = heapq.nsmallest(examples, shown + pictures, key=_draw)
-        kept += shown
-        rows += [_row(name, bucket, metric, v, bootstrap, seed) for (name, metric), v in values.items()]
+        parts = processes.gathered(_measured(methods, batches_for_bucket(bucket), bucket=bucket, examples=examples))
+        manifest += [entry for part in parts for entry in part.manifest]
+        kept += heapq.nsmallest(examples, [example for part in parts for example in part.shown], key=_draw)
+        for name in methods:
+            mine = [line for part in parts for line in part.lines[name]]
+            lines += mine
+            for metric in metrics.METRICS:
+                values = [line[metric.name] for line in mine]
+                rows.append(_row(name, bucket, metric.name, values, bootstrap, seed))
     recorded = masks.manifest_text(manifest).encode()
     if out_dir is not None:
         out_dir = Path(out_dir)
@@ -175,6 +165,37 @@ def evaluate(
         write_whole(out_dir / "metrics.csv", _csv(lines).encode())
         write_whole(out_dir / "manifest.jsonl", recorded)
     return Evaluation(rows, kept, hashlib.sha256(recorded).hexdigest())
+
+
+class _Measured(NamedTuple):
+    """What one process has of a bucket: the lines of metrics.csv by method, the masks, and images to show."""
+
+    lines: dict[str, list[dict[str, Any]]]
+    manifest: list[masks.Row]
+    shown: list[Example]
+
+
+def _measured(methods: Mapping[str, BatchMethod], batches: Iterable[Batch], *, bucket: int, examples: int) -> _Measured:
+    lines: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    manifest: list[masks.Row] = []
+    shown: list[Example] = []
+    for batch in padded(batches, bucket):
+        entries = batch.batch["row"]
+        manifest += entries
+        pictures = _examples(batch, entries)
+        for name, method in methods.items():
+            output = outputs(name, method, batch)
+            composites, measured = jax.device_get(_composite_and_metrics(output, batch.image, batch.mask))
+            for i, example in enumerate(pictures):
+                example.raw[name] = output[i].copy()
+                example.composite[name] = composites[i].copy()
+            columns = {metric: column.tolist() for metric, column in measured.items()}
+            for i, entry in enumerate(entries):
+                known = {"id": entry.id, "bucket": bucket, "ratio": entry.ratio, "coverage": entry.coverage}
+                values = {metric: column[i] for metric, column in columns.items()}
+                lines[name].append({"method": name, **known, **values})
+        shown = heapq.nsmallest(examples, shown + pictures, key=_draw)
+    return _Measured(lines, manifest, shown)
 
 
 def _examples(batch: Padded, entries: Sequence[masks.Row]) -> list[Example]:

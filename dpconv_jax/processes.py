@@ -9,13 +9,15 @@ import importlib.util
 import itertools
 import os
 import pathlib
+import pickle
 import signal
 import sys
 from collections.abc import Generator
 from types import FrameType
-from typing import Self
+from typing import Self, TypeVar
 
 import jax
+import numpy as np
 from jax._src.distributed import global_state  # JAX has no public barrier that outlasts the build of a dataset
 from jax.experimental import multihost_utils
 
@@ -28,6 +30,7 @@ HEARTBEAT_DEFAULT = 60
 PATIENCE = 24 * 3600 * 1000  # milliseconds at a barrier: a dataset may be built meanwhile
 FAREWELL = 10  # seconds that a process which ends waits for the others
 
+T = TypeVar("T")
 _barriers = itertools.count()
 
 
@@ -103,6 +106,16 @@ def barrier(name: str) -> None:
 def agreed(value: bool) -> bool:
     """What process 0 found, on every process."""
     return bool(multihost_utils.broadcast_one_to_all(value))
+
+
+def gathered(value: T) -> list[T]:
+    """What each process gave, in their order, on every process."""
+    if jax.process_count() == 1:
+        return [value]
+    content = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(len(content)))
+    everything = multihost_utils.process_allgather(np.pad(content, (0, max(sizes) - len(content))))
+    return [pickle.loads(row[:size].tobytes()) for row, size in zip(everything, sizes, strict=True)]
 
 
 @contextlib.contextmanager

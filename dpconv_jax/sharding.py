@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from dpconv_jax.errors import UsageError
+from dpconv_jax.trees import Tree
 
 
 def data_mesh(devices: int) -> Mesh:
@@ -38,6 +39,10 @@ def to_devices(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arr
     return {name: jax.make_array_from_process_local_data(split(mesh), array) for name, array in batch.items()}
 
 
-def spread(array: np.ndarray, mesh: Mesh) -> jax.Array:
-    """An array that every process holds whole, divided over all devices."""
-    return jax.make_array_from_callback(array.shape, split(mesh), lambda part: array[part])
+def own(tree: Tree, mesh: Mesh) -> Tree:
+    """A copy of replicated arrays on every device of this process's part of the mesh."""
+
+    def here(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+        return leaf if isinstance(leaf, np.ndarray) or leaf.is_fully_addressable else leaf.addressable_data(0)
+
+    return jax.device_put(jax.tree.map(here, tree), replicated(mesh.local_mesh))

@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import FrameType
 from typing import Self
 
@@ -20,6 +20,24 @@ class Stop:
     def requested(self) -> bool:
         """Whether to stop now."""
         return self._requested
+
+    @contextlib.contextmanager
+    def asked(self, times: int) -> Generator[Callable[[], None]]:
+        """A context to look in, SystemExit(42) where the run is to stop: that many times, some of them when it ends.
+
+        Work that is divided among processes, and may end early or fail in one of them, is done in it.
+        """
+        looks = 0
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+            if self.requested:
+                raise SystemExit(INTERRUPTED)
+
+        yield look
+        while looks < times:
+            look()
 
     @contextlib.contextmanager
     def listening(self) -> Generator[Self]:

@@ -3,13 +3,14 @@
 WORKDIR/config.json  checkpoints/  metrics.jsonl  tb/  samples/  eval/  report.md  report.png
 """
 
+import dataclasses
 import functools
 import math
 import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import jax
 import numpy as np
@@ -42,11 +43,33 @@ NAMES = {  # field -> what it may be called
     "mask.preset": masks.PRESETS,
 }
 LEAST = {  # field -> its least value
-    **dict.fromkeys(("seed", "vgg.start", "eval.examples"), 0),
-    **dict.fromkeys(("data.max_pixels", "data.threads", "eval.batch_size", "eval.bootstrap"), 1),
+    **dict.fromkeys(("seed", "vgg.start", "data.threads", "data.workers", "eval.examples"), 0),
+    **dict.fromkeys(("data.max_pixels", "eval.batch_size", "eval.bootstrap"), 1),
     **{f"train.{name}": 1 for name in ("steps", "log_every", "image_every", "eval_every", "checkpoint_every", "keep")},
 }
-Validation = Callable[[int], Iterator[dict[str, Any]]]  # bucket -> one pass over its batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Images with the fixed masks of each bucket: all, or this process's share of them."""
+
+    batches: Callable[[int], Iterator[dict[str, Any]]]  # bucket -> one pass
+    rounds: int  # batches that a pass of any process has at most
+
+    def __call__(self, bucket: int) -> Iterator[dict[str, Any]]:
+        """One pass over the batches of a bucket."""
+        return self.batches(bucket)
+
+    def heeding(self, stop: Stop) -> Self:
+        """The same batches until the run is asked to stop; then SystemExit(42). All processes look equally often."""
+
+        def batches(bucket: int) -> Iterator[dict[str, Any]]:
+            with stop.asked(self.rounds) as ask:
+                for batch in self.batches(bucket):
+                    ask()
+                    yield batch
+
+        return dataclasses.replace(self, batches=batches)
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | os.PathLike[str], *, command: str) -> None:
@@ -66,6 +89,7 @@ class Tools(TypedDict):
     validation: Validation
     inpaint: Inpainter
     vgg: VGG16 | None
+    mesh: Mesh
 
 
 def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, stop: Stop) -> Tools:
@@ -75,7 +99,7 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
     vgg = load_vgg(config)
     with processes.main_first("data"):  # what is not built yet is built once
         source = open_source(config, "train")
-        validation = open_validation(config)
+        validation = open_validation(config, shared=True)
 
     gan = steps.build(config, steps_per_epoch=max(1, len(source) // config.train.batch_size))
     with processes.main_first("config"):
@@ -90,7 +114,7 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
         config,
         gan,
         state,
-        batches=open_batches(config, source),
+        batches=open_batches(config, source, start=int(state.step)),
         validation=validation,
         inpaint=inpaint,
         vgg=vgg,
@@ -99,7 +123,7 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
         writer=Writer(workdir, step=int(state.step)) if processes.is_main() else Silent(),
         stop=stop,
     )
-    return {"validation": validation, "inpaint": inpaint, "vgg": vgg}
+    return {"validation": validation, "inpaint": inpaint, "vgg": vgg, "mesh": mesh}
 
 
 def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, command: str) -> None:
@@ -112,11 +136,12 @@ def evaluate_only(config: ConfigDict, workdir: str | os.PathLike[str], *, comman
     if not (workdir / "config.json").exists():
         raise UsageError(f"{workdir} holds no training run to evaluate; train first, with --mode=train_and_evaluate")
     compare(config, workdir, free=FREE | {"eval.examples"})
-    validation = open_validation(config)
+    validation = open_validation(config, shared=True)
     inpaint = Inpainter(nnx.graphdef(steps.build_generator(config)), mesh, batch_size=config.eval.batch_size)
     vgg = load_vgg(config) if config.vgg.weights else None  # the report describes it; evaluation needs none
     with processes.new_stop().listening() as stop:
-        evaluate_best(config, workdir, validation=validation, inpaint=inpaint, vgg=vgg, stop=stop, command=command)
+        tools: Tools = {"validation": validation, "inpaint": inpaint, "vgg": vgg, "mesh": mesh}
+        evaluate_best(config, workdir, **tools, stop=stop, command=command)
 
 
 # ---- before the first step ----
@@ -181,8 +206,8 @@ def open_mask_files(config: ConfigDict, split: str) -> masks.Files | None:
     return masks.open_files(mask.dir, name=mask.set, hole=mask.hole, split=split) if mask.preset == "files" else None
 
 
-def open_batches(config: ConfigDict, source: sources.Source) -> Any:
-    """This process's share of the endless training batches; its state {"next_index": step} is the step."""
+def open_batches(config: ConfigDict, source: sources.Source, *, start: int) -> Any:
+    """This process's share of the endless training batches, from step `start` on."""
     return pipeline.train_batches(
         source,
         size=config.data.size,
@@ -190,19 +215,25 @@ def open_batches(config: ConfigDict, source: sources.Source) -> Any:
         flip=config.data.flip,
         max_pixels=config.data.max_pixels,
         threads=config.data.threads,
+        workers=config.data.workers,
         mask_preset=config.mask.preset,
         mask_files=open_mask_files(config, "train"),
         min_coverage=config.mask.coverage,
         batch_size=config.train.batch_size,
         seed=config.seed,
+        start=start,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
 
 
-def open_validation(config: ConfigDict) -> Validation:
-    """The validation split with the fixed masks of each bucket."""
+def open_validation(config: ConfigDict, *, shared: bool = False) -> Validation:
+    """The validation split, or with `shared` this process's part of it; UsageError where there are too few images."""
     source, mask_files = open_source(config, "validation"), open_mask_files(config, "validation")
+    index, count = (jax.process_index(), jax.process_count()) if shared else (0, 1)
+    images = min(config.eval.examples or len(source), len(source))
+    if images < count:
+        raise UsageError(f"{images} validation images for {count} processes: each needs one")
 
     def batches(bucket: int) -> Iterator[dict[str, Any]]:
         return pipeline.eval_batches(
@@ -216,10 +247,12 @@ def open_validation(config: ConfigDict) -> Validation:
             batch_size=config.eval.batch_size,
             seed=config.seed,
             bucket=bucket,
-            examples=config.eval.examples,
+            examples=images,
+            process_index=index,
+            process_count=count,
         )
 
-    return batches
+    return Validation(batches, rounds=math.ceil(math.ceil(images / count) / config.eval.batch_size))
 
 
 def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:
@@ -267,8 +300,7 @@ def train(
     finetuning_from = steps.finetuning_from(config.optim, steps=cadence.steps)
     step_on_mesh = compile_step(gan, config, mesh)
     vgg = jax.device_put(vgg, sharding.replicated(mesh))
-    samples = fixed_samples(validation)
-    batches.set_state({"next_index": start})
+    samples = fixed_samples(validation) if processes.is_main() else None
 
     with Reporter(start=start, steps=cadence.steps, batch_size=cadence.batch_size) as reporter, stop.deferred():
         meter = Meter(config, terms=[*gan.recipe.weights], writer=writer, reporter=reporter)
@@ -284,7 +316,7 @@ def train(
                 return
             meter.catch_up()
             began = time.monotonic()
-            if due(cadence.image_every, step) and not stop.requested:
+            if due(cadence.image_every, step) and not stop.requested and samples is not None:
                 writer.write_images(step, {"validation": draw_samples(samples, inpaint, state.best_generator)})
             measured = None
             if due(cadence.eval_every, step) and not stop.requested:
@@ -319,6 +351,7 @@ def train(
                 reporter.say(f"stopped at step {reached}, which is saved: the same command goes on from there")
                 raise SystemExit(INTERRUPTED)
         finally:
+            batches.close()
             checkpoints.close()
             writer.close()
     return state
@@ -341,21 +374,9 @@ def compile_step(
 def measure(inpaint: Inpainter, params: Tree, validation: Validation, stop: Stop) -> float | None:
     """l1 % on the validation split; None where the run was asked to stop meanwhile."""
     try:
-        return validation_l1(inpaint.bind(params), heeding(validation, stop))
+        return validation_l1(inpaint.bind(params), validation.heeding(stop))
     except SystemExit:
         return None
-
-
-def heeding(validation: Validation, stop: Stop) -> Validation:
-    """The same batches until the run is asked to stop; then SystemExit(42)."""
-
-    def batches(bucket: int) -> Iterator[dict[str, Any]]:
-        for batch in validation(bucket):
-            if stop.requested:
-                raise SystemExit(INTERRUPTED)
-            yield batch
-
-    return batches
 
 
 def fixed_samples(validation: Validation) -> dict[str, np.ndarray]:
@@ -367,7 +388,7 @@ def fixed_samples(validation: Validation) -> dict[str, np.ndarray]:
 def draw_samples(samples: dict[str, np.ndarray], inpaint: Inpainter, params: Tree) -> np.ndarray:
     """masked | mask | raw | composite | truth, one row an image; uint8."""
     image, mask = samples["image"], samples["mask"]
-    raw = inpaint(params, image * mask, mask)
+    raw = np.asarray(inpaint.bind(params)(image * mask, mask))
     composite = np.asarray(metrics.composite(output=raw, target=image, mask=mask))
     return grid(list(zip(image * mask, np.repeat(mask, 3, axis=-1), raw, composite, image, strict=True)))
 
@@ -382,16 +403,16 @@ def evaluate_best(
     validation: Validation,
     inpaint: Inpainter,
     vgg: VGG16 | None,
+    mesh: Mesh,
     stop: Stop,
     command: str,
 ) -> None:
     """All metrics of the best checkpoint and the baselines in the three buckets, and the report."""
     params, _, step = restore_generator(workdir, step="best")
-    params = jax.device_put(nnx.restore_int_paths(params), sharding.replicated(inpaint.mesh))
     print(f"evaluating step {step}", flush=True)
     evaluation = evaluate(
-        {config.model.name: inpaint.bind(params), **classical.batched(config.eval.baselines)},
-        heeding(validation, stop),
+        {config.model.name: inpaint.bind(nnx.restore_int_paths(params)), **classical.batched(config.eval.baselines)},
+        validation.heeding(stop),
         out_dir=workdir / "eval" if processes.is_main() else None,
         bootstrap=config.eval.bootstrap,
         seed=config.seed,
@@ -410,7 +431,7 @@ def evaluate_best(
         step=step,
         images_seen=step * config.train.batch_size,
         seconds=rows[-1]["train/seconds"] if rows else 0.0,
-        hardware=f"{inpaint.mesh.size} x {inpaint.mesh.devices.flat[0].device_kind}, {os.cpu_count()} CPU cores",
+        hardware=f"{mesh.size} x {mesh.devices.flat[0].device_kind}, {os.cpu_count()} CPU cores",
         notes=[describe_vgg(config, vgg)] if vgg else [],
     )
     print(f"report: {path}", flush=True)

@@ -12,8 +12,8 @@ from dpconv_jax.files import write_whole
 # What a rerun may change: how long, how often and where, never what is trained or which of its steps is the best.
 FREE = frozenset({
     "train.steps", "train.log_every", "train.image_every", "train.eval_every", "train.checkpoint_every", "train.keep",
-    "train.devices", "data.dir", "data.manual_dir", "data.data_dir", "data.threads", "vgg.weights", "mask.dir",
-    "eval.batch_size", "eval.baselines", "eval.bootstrap",
+    "train.devices", "data.dir", "data.manual_dir", "data.data_dir", "data.threads", "data.workers", "vgg.weights",
+    "mask.dir", "eval.batch_size", "eval.baselines", "eval.bootstrap",
 })  # fmt: skip
 
 

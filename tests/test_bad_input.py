@@ -105,7 +105,7 @@ CONFIGS = [
     ("data.size", 8, "data.size is 8; it must be a multiple of 8 and at least 16"),
     ("data.size", 0, "data.size is 0; it must be a multiple of 8 and at least 16"),
     ("data.crop", "x", "data.crop is 'x'; known: resize, square"),
-    ("data.threads", -1, "data.threads is -1; it must be at least 1"),
+    ("data.threads", -1, "data.threads is -1; it must be at least 0"),
     ("data.max_pixels", 0, "data.max_pixels is 0; it must be at least 1"),
     ("mask.preset", "strokes", "mask.preset is 'strokes'; known: qd_imd, thin"),
     ("mask.preset", "files", "mask.dir is empty"),

@@ -195,12 +195,19 @@ def test_the_global_batch_is_the_same_for_any_process_count(count: int):
 def test_the_position_is_the_step():
     unbroken = train(source())
     batches = [next(unbroken) for _ in range(7)]
-    resumed = train(source(), threads=1)
-    resumed.set_state({"next_index": 5})
+    resumed = train(source(), threads=1, start=5)
     assert equal(next(resumed), batches[5])
     assert equal(next(resumed), batches[6])
     assert not equal(batches[5], batches[6])
-    assert unbroken.get_state() == {"next_index": 7}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_threads_and_worker_processes_make_the_same_batches(workers: int, threads: int):
+    plain, other = train(source(), threads=1, start=3), train(source(), threads=threads, workers=workers, start=3)
+    assert all(equal(next(plain), next(other)) for _ in range(5))
+    other.close()
 
 
 def test_every_epoch_shows_every_image_under_new_masks():

@@ -23,28 +23,28 @@ DOORS = (
     *("study.cost", "study.downstream", "study.figures", "study.learning", "study.mask_update", "study.table1"),
     "weights.__main__",
 )  # nobody imports them
-FLAGS = (*DOORS, "config_door")  # who knows absl's
+FLAGS = (*DOORS, "config_door", "data.pipeline")  # who knows absl's; grain asks for them where it starts processes
 
 # What each room imports from others; itself and `errors` go without saying. Read downwards, it is the flow of a run.
 FLOW = {
-    "main": {"train", "processes", "config_door", "door"},
+    "main": {"train", "processes", "compilation", "config_door", "door"},
     "study": {
         *("config_door", "door", "train", "evaluate", "panel", "report", "inpainter", "model", "folder", "workdir"),
-        *("signals", "processes", "checkpoints", "writers", "progress", "sharding", "steps", "holes", "photo", "files"),
-        *("data", "models", "layers", "weights", "baselines", "masks", "metrics"),
+        *("signals", "processes", "compilation", "checkpoints", "writers", "progress", "sharding", "steps", "holes"),
+        *("photo", "files", "data", "models", "layers", "weights", "baselines", "masks", "metrics"),
     },
     "train": {
         *("evaluate", "report", "inpainter", "meter", "workdir", "signals"),
         *("checkpoints", "processes", "writers", "progress", "sharding", "steps", "trees"),
         *("data", "models", "losses", "weights", "baselines", "masks", "metrics"),
     },
-    "inpaint": {"folder", "model", "holes", "progress", "door"},
-    "demo": {"model", "holes", "photo", "masks", "data", "door"},
+    "inpaint": {"folder", "model", "compilation", "holes", "progress", "door"},
+    "demo": {"model", "compilation", "holes", "photo", "masks", "data", "door"},
     "export": {"model", "models", "door", "files"},
     "folder": {"model", "windows", "holes", "photo", "progress", "data", "files"},
     "report": {"evaluate", "writers", "metrics", "masks", "files"},
     "inpainter": {"evaluate", "steps", "sharding", "trees"},
-    "evaluate": {"steps", "metrics", "baselines", "masks", "data", "files"},
+    "evaluate": {"steps", "processes", "metrics", "baselines", "masks", "data", "files"},
     "model": {"windows", "weights", "checkpoints", "models"},
     "windows": set(),
     "holes": {"photo", "data"},
@@ -57,7 +57,8 @@ FLOW = {
     "checkpoints": {"processes", "files", "trees"},
     "writers": {"files"},
     "processes": {"signals"},
-    "sharding": set(),
+    "sharding": {"trees"},
+    "compilation": set(),
     "data": {"masks", "progress", "signals", "door"},
     "masks": {"files", "progress", "door"},
     "progress": set(),

@@ -311,7 +311,7 @@ def test_the_style_term_starts_when_the_config_says(folder, tmp_path):
 def test_a_request_to_stop_ends_an_evaluation_between_two_batches():
     stop = Stop()
     with stop.listening(), stop.deferred():
-        batches = train.heeding(lambda bucket: iter([{"bucket": bucket}] * 3), stop)(2)
+        batches = train.Validation(lambda bucket: iter([{"bucket": bucket}] * 3), rounds=3).heeding(stop)(2)
         assert next(batches) == {"bucket": 2}
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(SystemExit) as end:
@@ -370,8 +370,8 @@ def test_twenty_bad_steps_in_a_row_end_the_run_and_the_checkpoint_stays(folder, 
         batches = real(*args, **options)
 
         class Poisoned:
-            def set_state(self, state):
-                batches.set_state(state)
+            def close(self):
+                batches.close()
 
             def __next__(self):
                 batch = next(batches)
@@ -399,8 +399,8 @@ def test_a_signal_saves_the_step_and_the_next_run_goes_on(folder, tmp_path, monk
         class Interrupting:
             served = 0
 
-            def set_state(self, state):
-                batches.set_state(state)
+            def close(self):
+                batches.close()
 
             def __next__(self):
                 self.served += 1

@@ -1,4 +1,7 @@
-"""`python -m dpconv_jax.main` with the toy among its generators: for tests that need real processes."""
+"""The commands that train, with the toy among the generators: for tests that need real processes.
+
+python tests/toy_main.py main|table1 [FLAGS]
+"""
 
 import pathlib
 import sys
@@ -9,7 +12,8 @@ from toy import Toy
 
 from dpconv_jax import config_door, main
 from dpconv_jax.models import GENERATORS
+from dpconv_jax.study import table1
 
 GENERATORS["toy"] = Toy
 if __name__ == "__main__":
-    sys.exit(config_door.run(main.main))
+    sys.exit(config_door.run({"main": main, "table1": table1}[sys.argv[1]].main, sys.argv[2:]))

@@ -8,12 +8,12 @@ Images are float32 (size, size, 3) in [0, 1], masks float32 (size, size, 1), 1 =
 import itertools
 import logging
 import math
-import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import grain
 import numpy as np
+from absl import flags
 from PIL import Image
 
 from dpconv_jax import masks
@@ -43,8 +43,7 @@ class _Reader:
         self._source = source
         self._size = size
         self._max_pixels = max_pixels
-        self._bad: set[int] = set()
-        self._lock = threading.Lock()
+        self._bad: dict[int, object] = {}  # example -> who found it out first
         # A step near the golden section of the length, coprime to it, visits every example, neighbours far apart.
         self._stride = max(1, round(0.618 * len(source)))
         while math.gcd(self._stride, len(source)) > 1:
@@ -65,10 +64,8 @@ class _Reader:
                 region = decode(example["region"], max_pixels=self._max_pixels).convert("L")
             return Picture(name, image, region, False)
         except (BadImageError, OSError, RuntimeError) as error:  # RuntimeError: a damaged record
-            with self._lock:
-                if index not in self._bad:
-                    self._bad.add(index)
-                    log.warning("bad image %s: %s", name, " ".join(str(error).split()))
+            if self._bad.setdefault(index, error) is error:
+                log.warning("bad image %s: %s", name, " ".join(str(error).split()))
             return None
 
     def read_or_replace(self, index: int) -> Picture:
@@ -136,19 +133,22 @@ def train_batches(
     flip: bool,
     max_pixels: int,
     threads: int,
+    workers: int = 0,
     mask_preset: str,
     mask_files: masks.Files | None,
     min_coverage: float,
     batch_size: int,
     seed: int,
+    start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """An endless iterator over this process's share b = batch_size / process_count of every global batch.
+    """An endless iterator over this process's share b = batch_size / process_count of every global batch from `start`.
 
     Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "bad": int32 (b,)}, bad = 1 where
     another example stands in for one that could not be used. Each of the three hole-ratio buckets is drawn with
-    probability 1/3. `set_state({"next_index": step})` goes to any step at once.
+    probability 1/3. `threads` make the batches ahead of time, 0 when they are asked for; `workers` are processes that
+    do, with `threads` each, until the iterator is closed. The batches are the same.
     Raises UsageError, on iteration too, when no image can be used.
     """
     _check(crop=crop, batch_size=batch_size, process_count=process_count)
@@ -175,9 +175,13 @@ def train_batches(
     stream = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     stream = stream.map(reader.read_or_replace).random_map(augment).random_map(add_mask)
     stream = _ProcessShare(stream, batch_size=batch_size, index=process_index, count=process_count)
-    stream = stream.batch(batch_size // process_count).map(_floats)
+    stream = stream.batch(batch_size // process_count).map(_floats).slice(slice(start, None))
     # The buffer counts batches, and each thread makes one.
-    return iter(stream.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)))
+    batches = stream.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
+    if workers:
+        flags.FLAGS.mark_as_parsed()  # grain asks them for a flag of its own
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(batches)
 
 
 def eval_batches(
@@ -193,9 +197,12 @@ def eval_batches(
     seed: int,
     bucket: int,
     examples: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """One pass over the first `examples` of a source (0: all), the mask of each fixed by (seed, id, bucket).
 
+    Each process passes over its own block of them, so that all blocks in order are the examples.
     Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "row": list of b masks.Row}; the
     last batch may be short. The square crop is central. A bad image is left out, so that nothing is measured twice, and
     named in the log.
@@ -231,7 +238,8 @@ def eval_batches(
         return {"image": image, "mask": mask, "row": row}
 
     count = min(examples, len(source)) if examples else len(source)
-    stream = grain.MapDataset.range(count).map(load)
+    first, end = (count * index // process_count for index in (process_index, process_index + 1))
+    stream = grain.MapDataset.range(first, end).map(load)
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * batch_size)
     good = (example for example in stream.to_iter_dataset(options) if example is not None)
     found = False
@@ -240,4 +248,4 @@ def eval_batches(
         stacked = {name: np.stack([example[name] for example in batch]) for name in ("image", "mask")}
         yield _floats(stacked) | {"row": [example["row"] for example in batch]}
     if not found:
-        raise UsageError(f"none of {count} images can be used (the log names each)")
+        raise UsageError(f"none of {end - first} images can be used (the log names each)")

@@ -3,7 +3,6 @@
 import pathlib
 from collections.abc import Iterator, Sequence
 
-import jax
 import numpy as np
 
 from dpconv_jax import metrics, model, sharding
@@ -36,8 +35,7 @@ class Contenders:
         self.size = min(sizes.values())
         mesh = sharding.data_mesh(0)
         for name, each in loaded.items():
-            params = jax.device_put(each.params, sharding.replicated(mesh))
-            self._methods[name] = Inpainter(each.graph, mesh, batch_size=batch_size).bind(params)
+            self._methods[name] = Inpainter(each.graph, mesh, batch_size=batch_size).bind(each.params)
 
     @property
     def names(self) -> list[str]:

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from dpconv_jax import config_door, door, report, train
+from dpconv_jax import compilation, config_door, door, processes, report, train
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 from dpconv_jax.report import dress, png
@@ -75,7 +75,7 @@ def settings(config: ConfigDict, *, method: str, seed: int) -> ConfigDict:
 def learn(config: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
     """Trains in `folder` unless that is done, as its log says. Raises UsageError as `train.train_to_the_end` does."""
     steps, _ = report.read_curves(folder / "metrics.jsonl").get("val/l1", ((), ()))
-    if len(steps) and steps[-1] == config.train.steps:
+    if processes.agreed(len(steps) > 0 and steps[-1] == config.train.steps):
         compare(config, folder)
         print(f"{folder} is done", flush=True)
         return
@@ -194,6 +194,17 @@ def draw(curves: Sequence[Curve]) -> Figure:
     return figure
 
 
+def publish(config: ConfigDict, workdir: pathlib.Path, curves: Sequence[Curve], command: str) -> None:
+    """The three files."""
+    data, size, width = config.datasets[0], config.data.size, config.model.width
+    about = f"{data}, {size} x {size}, width {width:g}, {SEEDS} seeds"
+    write_whole(workdir / "learning.csv", table(curves).encode())
+    write_whole(workdir / "learning.png", png(draw(curves)))
+    text = markdown(curves, compared(curves), command=command, about=about)
+    write_whole(workdir / "learning.md", text.encode())
+    print(f"{workdir / 'learning.md'}, .csv and .png")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake, SystemExit(42) after a signal, with the training saved."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -202,20 +213,18 @@ def main(arguments: list[str] | None = None) -> int:
     options, rest = parser.parse_known_args(given)
     config = config_door.read(rest)
     command = shlex.join(["python", "-m", "dpconv_jax.study.learning", *given])
+    processes.initialise()
+    compilation.keep_compiled()
     runs = [(method, seed) for seed in range(SEEDS) for method in NAMES]
     folders = {(method, seed): options.workdir / f"{method}-{seed}" for method, seed in runs}
-    with Stop().listening() as stop:
+    with processes.new_stop().listening() as stop:
         for (method, seed), folder in folders.items():
             learn(settings(config, method=method, seed=seed), folder, stop=stop)
-    curves = [read(folder, method=method, seed=seed) for (method, seed), folder in folders.items()]
-
-    data, size, width = config.datasets[0], config.data.size, config.model.width
-    about = f"{data}, {size} x {size}, width {width:g}, {SEEDS} seeds"
-    write_whole(options.workdir / "learning.csv", table(curves).encode())
-    write_whole(options.workdir / "learning.png", png(draw(curves)))
-    text = markdown(curves, compared(curves), command=command, about=about)
-    write_whole(options.workdir / "learning.md", text.encode())
-    print(f"{options.workdir / 'learning.md'}, .csv and .png")
+    if processes.is_main():
+        publish(
+            config, options.workdir, [read(folder, method=m, seed=s) for (m, s), folder in folders.items()], command
+        )
+    processes.barrier("done")
     return 0
 
 

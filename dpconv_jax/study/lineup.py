@@ -5,13 +5,12 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from dpconv_jax import model, sharding, train
+from dpconv_jax import model, processes, train
 from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import newest_step, restore_generator
 from dpconv_jax.errors import UsageError
@@ -117,14 +116,13 @@ def learned(
         "step": network.metadata.step,
         "trained at": network.metadata.size,
     }
-    params = jax.device_put(network.params, sharding.replicated(mesh))
-    inpaint = Inpainter(network.graph, mesh, batch_size=config.eval.batch_size).bind(params)
+    inpaint = Inpainter(network.graph, mesh, batch_size=config.eval.batch_size).bind(network.params)
     return Contestant(method, identity, lambda batch: outputs(method, inpaint, batch))
 
 
 def trained(mine: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
     """Trains to the last step unless an intact checkpoint of it is there."""
-    if newest_step(folder) == mine.train.steps and restore_generator(folder)[2] == mine.train.steps:
+    if processes.agreed(newest_step(folder) == mine.train.steps and restore_generator(folder)[2] == mine.train.steps):
         return
     print(f"training {folder}", flush=True)
     train.train_to_the_end(mine, folder, stop=stop)

@@ -6,13 +6,15 @@ DIR/<dataset>/cells/<method>-<bucket>.json  a finished cell
 """
 
 import logging
+import math
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
-from dpconv_jax import sharding, train
+from dpconv_jax import processes, sharding, train
 from dpconv_jax.errors import UsageError
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.panel import Truth
@@ -38,12 +40,21 @@ class Arena(NamedTuple):
     entries: list[Entry]
 
 
+class Missing(NamedTuple):
+    """A cell to be evaluated, and what its numbers depend on."""
+
+    contestant: Contestant
+    bucket: int
+    key: dict[str, Any]
+
+
 class Table:
     """The finished cells of a config in `workdir`, and those that failed."""
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path, *, externals: Mapping[str, pathlib.Path]):
         """Raises UsageError for a mistake that can be known before anything is trained; records the holes."""
-        lineup.check(config, workdir)
+        with processes.main_first("data"):  # what is not built yet is built once
+            lineup.check(config, workdir)
         self.config, self.workdir = config, workdir
         self.methods = (*config.methods, *externals)
         self.mesh = sharding.data_mesh(config.train.devices)
@@ -56,7 +67,8 @@ class Table:
         common, folder = lineup.shared(self.config, dataset), self.workdir / dataset
         validation = train.open_validation(common)
         try:
-            fixed = manifest.opened(folder / "manifest.jsonl", validation)
+            with processes.main_first("manifest"):
+                fixed = manifest.opened(folder / "manifest.jsonl", validation)
         except OSError as error:
             raise UsageError(f"--workdir {self.workdir} cannot be written: {error.strerror}") from error
         entries = [Entry(name, path / dataset, fixed) for name, path in externals.items()]
@@ -73,22 +85,24 @@ class Table:
     def fill(self, stop: Stop, *, after_each: Callable[[], None]) -> None:
         """Trains and evaluates what is missing; a method that raises fails its cells and spares the others.
 
-        Calls `after_each` new cell. Raises MismatchError where the holes are not the recorded ones, SystemExit(42)
-        after a signal; what is finished then is kept.
+        All processes train together; then each evaluates some of the cells. Calls `after_each` of them. Raises
+        MismatchError where the holes are not the recorded ones, SystemExit(42) after a signal; what is finished then is
+        kept.
         """
         for dataset, arena in self.arenas.items():
             contestants = self._contestants(dataset, arena, stop)
-            missing: list[tuple[Contestant, int, dict]] = []
+            missing: list[Missing] = []
             for bucket in range(len(BUCKETS)):
                 for contestant in contestants:
                     key = cells.key(contestant, arena.common, arena.manifest, self.loaded)
                     path = cells.path_of(arena.folder, method=contestant.name, bucket=bucket)
                     kept = cells.read(path, method=contestant.name, bucket=bucket, key=key)
                     if kept is None:
-                        missing.append((contestant, bucket, key))
+                        missing.append(Missing(contestant, bucket, key))
                     else:
                         self.kept.append(kept)
-            self._evaluate(arena, missing, after_each)
+            processes.barrier("cells")  # all have read, before any writes
+            self._evaluate(arena, missing, stop, after_each)
 
     def _contestants(self, dataset: str, arena: Arena, stop: Stop) -> list[Contestant]:
         found = []
@@ -104,35 +118,47 @@ class Table:
                     self._fail(name, dataset, bucket, error)
         return found + [entry.contestant() for entry in arena.entries]
 
-    def _evaluate(
-        self, arena: Arena, missing: list[tuple[Contestant, int, dict]], after_each: Callable[[], None]
-    ) -> None:
-        dataset, truths = arena.common.data.name, {}
-        total = sum(len(arena.manifest.rows[bucket]) for _, bucket, _ in missing)
-        with Counter(total=total, unit="images") as counter:
+    def _evaluate(self, arena: Arena, missing: list[Missing], stop: Stop, after_each: Callable[[], None]) -> None:
+        finished, refused = len(self.kept), len(self.failed)
+        mine = missing[jax.process_index() :: jax.process_count()]
+        turns = math.ceil(len(missing) / jax.process_count())
+        truth, of = None, -1  # of one bucket at a time: it is large
+        with Counter(total=sum(len(arena.manifest.rows[each.bucket]) for each in mine), unit="images") as counter:
+            for turn in range(turns):
+                with stop.asked(arena.validation.rounds) as look:
+                    if turn == len(mine):
+                        continue
 
-            def said(count: int) -> None:
-                for _ in range(count):
-                    counter.advance()
+                    def said(count: int, look: Callable[[], None] = look) -> None:
+                        look()
+                        for _ in range(count):
+                            counter.advance()
 
-            for contestant, bucket, key in missing:
-                if bucket not in truths:
-                    truths = {bucket: Truth(self.loaded.networks)}  # of one bucket at a time: it is large
-                batches = arena.manifest.checked(arena.validation(bucket), bucket)
-                options = {"bucket": bucket, "key": key, "truth": truths[bucket], "said": said}
-                try:
-                    kept = cells.compute(contestant, batches, **options)
-                except MismatchError:
-                    raise
-                except Exception as error:
-                    self._fail(contestant.name, dataset, bucket, error)
-                else:
-                    cells.write(cells.path_of(arena.folder, method=contestant.name, bucket=bucket), kept)
-                    self.kept.append(kept)
-                    counter.say(
-                        f"{dataset}, bucket {bucket + 1} of {len(BUCKETS)}, {contestant.name}: {_headline(kept)}"
-                    )
-                after_each()
+                    if truth is None or mine[turn].bucket != of:
+                        truth, of = Truth(self.loaded.networks), mine[turn].bucket
+                    kept = self._cell(arena, mine[turn], truth, said)
+                    if kept is not None:
+                        place = f"{arena.common.data.name}, bucket {kept.cell.bucket + 1} of {len(BUCKETS)}"
+                        counter.say(f"{place}, {kept.cell.method}: {_headline(kept)}")
+                    after_each()
+        parts = processes.gathered((self.kept[finished:], self.failed[refused:]))
+        self.kept[finished:] = [kept for part, _ in parts for kept in part]
+        self.failed[refused:] = [cell for _, part in parts for cell in part]
+
+    def _cell(self, arena: Arena, cell: Missing, truth: Truth, said: Callable[[int], None]) -> Kept | None:
+        """The cell, evaluated and kept; None where it failed."""
+        contestant, bucket, key = cell
+        batches = arena.manifest.checked(arena.validation(bucket), bucket)
+        try:
+            kept = cells.compute(contestant, batches, bucket=bucket, key=key, truth=truth, said=said)
+        except MismatchError:
+            raise
+        except Exception as error:
+            self._fail(contestant.name, arena.common.data.name, bucket, error)
+            return None
+        cells.write(cells.path_of(arena.folder, method=contestant.name, bucket=bucket), kept)
+        self.kept.append(kept)
+        return kept
 
     def _fail(self, method: str, dataset: str, bucket: int, error: Exception) -> None:
         reason = " ".join(str(error).split())

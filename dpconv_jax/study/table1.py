@@ -5,9 +5,10 @@
     python -m dpconv_jax.study.table1 export --config=... --out=FOLDER
 
 The first trains what is not trained yet, evaluates what is not evaluated yet, and writes DIR/table1.csv, .md, .tex and
-.png; the same command goes on after an interruption, and tries again what failed. --external adds the images that
-another method made of an export. verify makes the recorded holes again and refuses any that differs. export writes
-masked images and masks for other people's code. --config.FIELD=VALUE changes a field.
+.png; the same command goes on after an interruption, and tries again what failed. Several processes (launch/) train
+together and divide the evaluations. --external adds the images that another method made of an export. verify makes the
+recorded holes again and refuses any that differs. export writes masked images and masks for other people's code.
+--config.FIELD=VALUE changes a field.
 
 Exit codes: 0 done; 1 some cells failed, and are named; 2 a mistake of the user, named in one line; 42 stopped by a
 signal, the same command goes on.
@@ -19,12 +20,11 @@ import sys
 
 from ml_collections import ConfigDict
 
-from dpconv_jax import config_door, door, train
+from dpconv_jax import compilation, config_door, door, processes, train
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.progress import Counter
 from dpconv_jax.report import png
-from dpconv_jax.signals import Stop
 from dpconv_jax.study import bars, entries, lineup, manifest, tables
 from dpconv_jax.study.card import card, failures
 from dpconv_jax.study.manifest import Manifest
@@ -39,6 +39,8 @@ def run(config: ConfigDict, workdir: pathlib.Path, *, externals: dict[str, pathl
     title = f"Table 1: {', '.join(map(tables.dataset_title, config.datasets))}, {config.data.size} x {config.data.size}"
 
     def write() -> None:
+        if not processes.is_main():
+            return
         results, facts = table.results, card(table, command=command)
         text = tables.markdown(results, title=title, card=facts, failures=failures(table.failed), picture="table1.png")
         caption = f"{title}. Best in bold; intervals and hashes are in table1.csv and table1.md."
@@ -46,10 +48,12 @@ def run(config: ConfigDict, workdir: pathlib.Path, *, externals: dict[str, pathl
         write_whole(workdir / "table1.md", text.encode())
         write_whole(workdir / "table1.tex", tables.tex(results, caption=caption).encode())
 
-    with Stop().listening() as stop:
+    with processes.new_stop().listening() as stop:
         table.fill(stop, after_each=write)
         write()
-        write_whole(workdir / "table1.png", png(bars.draw(table.results, title=title)))
+        if processes.is_main():
+            write_whole(workdir / "table1.png", png(bars.draw(table.results, title=title)))
+    processes.barrier("done")  # drawing takes longer than those who end wait for each other
     print(f"{workdir / 'table1.md'}, .csv, .tex and .png")
     for line in failures(table.failed):
         print(line, file=sys.stderr)
@@ -98,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         return verify(config, options.workdir)
     if command == "export":
         return export(config, options.out, command=words)
+    processes.initialise()
+    compilation.keep_compiled()
     externals = entries.parse(options.external, taken=[*config.methods, *tables.METHODS])
     return run(config, options.workdir, externals=externals, command=words)
 

@@ -1,5 +1,6 @@
 """Real processes that train as one: the numbers of one process, signals, a killed process, and refused environments."""
 
+import csv
 import json
 import os
 import pathlib
@@ -26,9 +27,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return twenty_photos(tmp_path_factory.mktemp("photos"))
 
 
-def command(photos: pathlib.Path, workdir: pathlib.Path, *fields: str) -> list[str]:
-    """The toy's training; `fields` are NAME=VALUE of its config."""
-    words = [sys.executable, str(ROOT / "tests" / "toy_main.py"), f"--config={ROOT / 'tests' / 'toy_config.py'}"]
+def command(photos: pathlib.Path, workdir: pathlib.Path, *fields: str, table: bool = False) -> list[str]:
+    """The toy's training, or its table; `fields` are NAME=VALUE of the config."""
+    config = f"--config={ROOT / 'tests' / 'toy_config.py'}"
+    words = [sys.executable, str(ROOT / "tests" / "toy_main.py")]
+    words += ["table1", f"{config}:table"] if table else ["main", config]
     return [*words, f"--config.data.dir={photos}", f"--workdir={workdir}", *(f"--config.{field}" for field in fields)]
 
 
@@ -85,11 +88,32 @@ def test_two_processes_train_as_one_and_write_once(photos, tmp_path):
     assert shared[-1]["val/l1"] == pytest.approx(alone[-1]["val/l1"], rel=1e-3)
     masks = [(tmp_path / str(count) / "eval" / "manifest.jsonl").read_bytes() for count in (1, 2)]
     assert masks[0] == masks[1]
+    ours, theirs = ([*csv.DictReader((tmp_path / str(count) / "eval" / "metrics.csv").open())] for count in (1, 2))
+    assert [(row["method"], row["id"], row["bucket"]) for row in ours] == [
+        (row["method"], row["id"], row["bucket"]) for row in theirs
+    ]
+    for one, other in zip(ours, theirs, strict=True):
+        if one["method"] == "mean":
+            assert float(other["ssim"]) == pytest.approx(float(one["ssim"]), rel=1e-5)
     files = [{path.name for path in (tmp_path / str(count)).iterdir()} for count in (1, 2)]
     assert files[0] == files[1]
     assert [path.name for path in (tmp_path / "2" / "checkpoints").iterdir()] == ["4"]
     manifest = json.loads((tmp_path / "2" / "checkpoints" / "4" / "manifest.json").read_text())
     assert manifest["metric"] == shared[-1]["val/l1"]
+
+
+@pytest.mark.slow
+def test_two_processes_divide_the_cells_of_a_table_and_write_it_once(photos, tmp_path):
+    rows = []
+    for count in (1, 2):
+        log, workdir = tmp_path / f"{count}.log", tmp_path / str(count)
+        said = finish(start(count, command(photos, workdir, table=True), log), log, code=0)
+        assert said.count("table1.md") == 1
+        rows.append((workdir / "table1.csv").read_text().splitlines())
+        cells = [json.loads(path.read_text()) for path in sorted((workdir / "image_folder" / "cells").iterdir())]
+        assert len(cells) == 9
+    unlearned = [[row for row in table if "telea" in row or "mean" in row] for table in rows]
+    assert unlearned[0] == unlearned[1] and len(rows[0]) == len(rows[1])
 
 
 @pytest.mark.slow
@@ -182,14 +206,14 @@ def test_slurm_is_found_out_and_the_job_goes_back_into_the_queue_after_a_signal(
     stand_ins = {
         "srun": SRUN,
         "scontrol": f'#!/usr/bin/env bash\necho "$@" >> {tmp_path}/queue\n',
-        "python": f'#!/usr/bin/env bash\nshift 2\nexec {sys.executable} {ROOT}/tests/toy_main.py "$@"\n',
+        "python": f'#!/usr/bin/env bash\nshift 2\nexec {sys.executable} {ROOT}/tests/toy_main.py main "$@"\n',
     }
     (tmp_path / "bin").mkdir()
     for name, text in stand_ins.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
     job = {"SLURM_JOB_ID": str(os.getpid()), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
-    words = command(photos, tmp_path / "run", "train.checkpoint_every=100000", "train.log_every=1")[2:]
+    words = command(photos, tmp_path / "run", "train.checkpoint_every=100000", "train.log_every=1")[3:]
     log = tmp_path / "log"
 
     def submit(steps: int) -> subprocess.Popen[bytes]:

@@ -1,0 +1,63 @@
+"""Twenty training steps on whatever devices and processes there are: a program for tests of real processes.
+
+    python tests/toy_steps.py sgd|adam PHOTOS OUT.npz
+
+PConv as published, so that BatchNorm is in both networks. Writes, by process 0: `batch`, a digest of every global
+batch; `total`, `gradient_norm`, `discriminator_gradient_norm` of every step; `params`, all parameters after the last.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import jax
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+from ml_collections import ConfigDict
+from toy import tiny
+
+from dpconv_jax import processes, sharding, steps, train
+
+STEPS = 20
+NUMBERS = ("total", "gradient_norm", "discriminator_gradient_norm")
+
+
+def main(optimizer: str, photos: str, out: str) -> None:
+    processes.initialise()
+    config = tiny()
+    config.model = ConfigDict({"name": "pconv", "variant": "liu2018", "width": 0.125})
+    config.data.dir = photos
+    config.train.batch_size = 8
+    if optimizer == "sgd":
+        config.optim.generator_lr = config.optim.discriminator_lr = 1e-2
+    mesh = train.check(config)
+    source = train.open_source(config, "train")
+    gan = steps.build(config, steps_per_epoch=1)
+    if optimizer == "sgd":
+        gan = dataclasses.replace(gan, generator_optimizer=optax.identity(), discriminator_optimizer=optax.identity())
+    whole = sharding.replicated(mesh)
+    step = train.compile_step(gan, config, mesh)
+    gather = jax.jit(lambda arrays: arrays, out_shardings=whole)
+    state = jax.device_put(steps.initialise(gan, config), whole)
+    batches = train.open_batches(config, source, start=0)
+    digest, rows = hashlib.sha256(), []
+    for _ in range(STEPS):
+        batch = next(batches)
+        arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
+        for array in jax.device_get(gather(arrays)).values():
+            digest.update(array.tobytes())
+        state, metrics = step(state, arrays, None, False)
+        rows.append([float(metrics[name]) for name in NUMBERS])
+    params = ravel_pytree((state.generator, state.discriminator))[0]
+    if processes.is_main():
+        numbers = dict(zip(NUMBERS, np.array(rows).T, strict=True))
+        np.savez(out, batch=digest.hexdigest(), params=np.asarray(params), devices=mesh.size, **numbers)
+    processes.barrier("done")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
