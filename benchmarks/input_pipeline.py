@@ -1,4 +1,4 @@
-"""How close does the input pipeline come to the decoder it is built on, and what do more threads and cores give?
+"""How close does the input pipeline come to the decoder it is built on, and what do threads, cores and workers give?
 
     python benchmarks/input_pipeline.py --manual_dir=$CLOTHING --data_dir=DATA [--dataset=clothing_small/288]
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from dpconv_jax import masks
@@ -55,7 +56,7 @@ def main() -> None:
 
         return run
 
-    def piped(threads: int) -> Callable[[], int]:
+    def piped(threads: int, workers: int = 0) -> Callable[[], int]:
         batches = pipeline.train_batches(
             source,
             size=SIZE,
@@ -63,6 +64,7 @@ def main() -> None:
             flip=True,
             max_pixels=MAX_PIXELS,
             threads=threads,
+            workers=workers,
             mask_preset="mixed",
             mask_files=None,
             min_coverage=0.05,
@@ -71,7 +73,7 @@ def main() -> None:
         )
 
         def run() -> int:
-            for _ in range(threads + 3):
+            for _ in range((threads + 4) * max(1, workers)):
                 next(batches)  # whatever was made before the clock started
             start.append(time.perf_counter())
             for _ in range(PHOTOS // BATCH):
@@ -88,6 +90,9 @@ def main() -> None:
     for threads in (1, 2, 4, 8):
         if len(cores) > 1:
             cases[f"pipeline, {len(cores)} cores, {threads} thread{'s' * (threads > 1)}"] = (piped(threads), cores)
+    if len(cores) > 1:
+        workers = piped(threads=1, workers=len(cores))
+        cases[f"pipeline, {len(cores)} cores, {len(cores)} workers of 1 thread"] = (workers, cores)
     paces: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(ROUNDS):
         for name, (run, on) in cases.items():
@@ -106,11 +111,18 @@ def main() -> None:
 
 
 def _rest() -> None:
-    """Waits until the threads of the pipelines have filled their buffers: they would take time from the next case."""
-    before, used = -1.0, time.process_time()
-    while used - before > 0.002:
-        time.sleep(0.05)
-        before, used = used, time.process_time()
+    """Waits until threads and workers of the pipelines have filled their buffers: they would take time from others."""
+    before, used = -1.0, _used()
+    while used - before > 0.02:
+        time.sleep(0.2)
+        before, used = used, _used()
+
+
+def _used() -> float:
+    """Seconds of CPU that this process and its workers have taken."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def _pin(cores: list[int]) -> None:

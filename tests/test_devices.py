@@ -29,6 +29,11 @@ def trained(optimizer: str, photos: pathlib.Path, out: pathlib.Path, *, processe
         return dict(file)
 
 
+def apart(params: np.ndarray, others: np.ndarray) -> float:
+    """Their distance, relative to the others."""
+    return float(np.linalg.norm(params - others) / np.linalg.norm(others))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "tolerance"), [("sgd", 1e-4), ("adam", 1e-2)])
 def test_devices_and_processes_train_alike(optimizer, tolerance, tmp_path):
@@ -36,13 +41,13 @@ def test_devices_and_processes_train_alike(optimizer, tolerance, tmp_path):
     (tmp_path / "photos").mkdir()
     photos = twenty_photos(tmp_path / "photos")
     one = trained(optimizer, photos, tmp_path / "one.npz", processes=1, devices=1)
-    assert one["total"][-1] < 0.9 * one["total"][0]  # there was something to differ in
+    assert apart(one["params"], one["initial"]) > 10 * tolerance  # there was something to differ in
     for processes, devices in ((1, 4), (2, 2)):
         other = trained(optimizer, photos, tmp_path / "other.npz", processes=processes, devices=devices)
         assert other["devices"] == 4 and other["batch"] == one["batch"]
         for name in ("total", "gradient_norm", "discriminator_gradient_norm"):
             assert other[name][0] == pytest.approx(one[name][0], rel=1e-5)
             assert other[name][-1] == pytest.approx(one[name][-1], rel=tolerance)
-        apart = np.linalg.norm(other["params"] - one["params"]) / np.linalg.norm(one["params"])
-        print(f"{optimizer}, {processes} x {devices}: parameters {apart:.1e} apart after 20 steps")
-        assert apart < tolerance
+        difference = apart(other["params"], one["params"])
+        print(f"{optimizer}, {processes} x {devices}: parameters {difference:.1e} apart after 20 steps")
+        assert difference < tolerance

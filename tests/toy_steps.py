@@ -2,8 +2,9 @@
 
     python tests/toy_steps.py sgd|adam PHOTOS OUT.npz
 
-PConv as published, so that BatchNorm is in both networks. Writes, by process 0: `batch`, a digest of every global
-batch; `total`, `gradient_norm`, `discriminator_gradient_norm` of every step; `params`, all parameters after the last.
+The toy's dropout, the noisy labels and the BatchNorm of the discriminator are on. Writes, by process 0: `batch`, a
+digest of every global batch; `total`, `gradient_norm`, `discriminator_gradient_norm` of every step; `params`, all
+parameters after the last, and `initial` ones.
 """
 
 import dataclasses
@@ -17,23 +18,27 @@ import jax
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from ml_collections import ConfigDict
-from toy import tiny
+from toy import Toy, tiny
 
 from dpconv_jax import processes, sharding, steps, train
+from dpconv_jax.models import GENERATORS
 
 STEPS = 20
+GENERATORS["toy"] = Toy
 NUMBERS = ("total", "gradient_norm", "discriminator_gradient_norm")
+
+
+def flat(state: steps.GanState) -> np.ndarray:
+    """The parameters of both networks."""
+    return np.asarray(ravel_pytree((state.generator, state.discriminator))[0])
 
 
 def main(optimizer: str, photos: str, out: str) -> None:
     processes.initialise()
     config = tiny()
-    config.model = ConfigDict({"name": "pconv", "variant": "liu2018", "width": 0.125})
     config.data.dir = photos
     config.train.batch_size = 8
-    if optimizer == "sgd":
-        config.optim.generator_lr = config.optim.discriminator_lr = 1e-2
+    config.optim.generator_lr = config.optim.discriminator_lr = {"sgd": 0.01, "adam": 2e-3}[optimizer]
     mesh = train.check(config)
     source = train.open_source(config, "train")
     gan = steps.build(config, steps_per_epoch=1)
@@ -43,6 +48,7 @@ def main(optimizer: str, photos: str, out: str) -> None:
     step = train.compile_step(gan, config, mesh)
     gather = jax.jit(lambda arrays: arrays, out_shardings=whole)
     state = jax.device_put(steps.initialise(gan, config), whole)
+    initial = flat(state)
     batches = train.open_batches(config, source, start=0)
     digest, rows = hashlib.sha256(), []
     for _ in range(STEPS):
@@ -52,10 +58,9 @@ def main(optimizer: str, photos: str, out: str) -> None:
             digest.update(array.tobytes())
         state, metrics = step(state, arrays, None, False)
         rows.append([float(metrics[name]) for name in NUMBERS])
-    params = ravel_pytree((state.generator, state.discriminator))[0]
     if processes.is_main():
         numbers = dict(zip(NUMBERS, np.array(rows).T, strict=True))
-        np.savez(out, batch=digest.hexdigest(), params=np.asarray(params), devices=mesh.size, **numbers)
+        np.savez(out, batch=digest.hexdigest(), initial=initial, params=flat(state), devices=mesh.size, **numbers)
     processes.barrier("done")
 
 

@@ -88,7 +88,8 @@ def test_two_processes_train_as_one_and_write_once(photos, tmp_path):
     assert shared[-1]["val/l1"] == pytest.approx(alone[-1]["val/l1"], rel=1e-3)
     masks = [(tmp_path / str(count) / "eval" / "manifest.jsonl").read_bytes() for count in (1, 2)]
     assert masks[0] == masks[1]
-    ours, theirs = ([*csv.DictReader((tmp_path / str(count) / "eval" / "metrics.csv").open())] for count in (1, 2))
+    texts = ((tmp_path / str(count) / "eval" / "metrics.csv").read_text() for count in (1, 2))
+    ours, theirs = ([*csv.DictReader(text.splitlines())] for text in texts)
     assert [(row["method"], row["id"], row["bucket"]) for row in ours] == [
         (row["method"], row["id"], row["bucket"]) for row in theirs
     ]
