@@ -16,6 +16,7 @@ from dpconv_jax.writers import Silent, Writer
 
 LAG = 2  # steps between the device and the numbers read from it, so that it never waits for the host
 SLOW = 0.02  # share of the time waiting for data from which it is said
+SHOWN = 8  # images of a step that are named
 MAX_SKIPPED = 20  # steps in a row without a finite gradient before training gives up
 
 
@@ -27,7 +28,7 @@ class Meter:
         self._every, self._steps = config.train.log_every, config.train.steps
         self._batch_size = config.train.batch_size
         self._writer, self._reporter = writer, reporter
-        self._pending: deque[tuple[int, steps.Metrics, int]] = deque()
+        self._pending: deque[tuple[int, steps.Metrics, Sequence[str], int]] = deque()
         self._sums: dict[str, float] = {}
         self._finite = self._count = 0
         self._skipped_in_a_row = 0
@@ -37,14 +38,14 @@ class Meter:
         self._waited = 0.0
         self._seconds = writer.last("train/seconds")  # of training, over all the runs in this folder
 
-    def add(self, step: int, numbers: steps.Metrics, *, bad: int, waited: float) -> None:
-        """The numbers of a step that may still run; `bad` of its images were replaced.
+    def add(self, step: int, numbers: steps.Metrics, *, ids: Sequence[str], bad: int, waited: float) -> None:
+        """The numbers of a step that may still run, on the images `ids`; `bad` of them stand in for others.
 
         `waited`: seconds that the host waited for its batch. Up to LAG steps were still running meanwhile, so the
         device stood idle for no longer than that.
         """
         self._waited += waited
-        self._pending.append((step, numbers, bad))
+        self._pending.append((step, numbers, ids, bad))
         while len(self._pending) > LAG:
             self._read()
 
@@ -59,16 +60,18 @@ class Meter:
             self._clock += seconds
 
     def _read(self) -> None:
-        step, on_device, bad = self._pending.popleft()
+        step, on_device, ids, bad = self._pending.popleft()
         numbers = {name: float(value) for name, value in jax.device_get(on_device).items()}
         self._bad += bad
         self._count += 1
         if numbers["skipped"]:
             self._skipped_in_a_row += 1
             if self._skipped_in_a_row == MAX_SKIPPED:
+                shown = ", ".join(ids[:SHOWN]) + (f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else "")
                 raise UsageError(
-                    f"no finite loss or gradient in {MAX_SKIPPED} steps in a row, up to step {step}; the weights and "
-                    "checkpoints are those of before: lower optim.generator_lr or set optim.clip_norm, in a new workdir"
+                    f"no finite loss or gradient in {MAX_SKIPPED} steps in a row, up to step {step} (images {shown}); "
+                    "the weights and checkpoints are those of before: lower optim.generator_lr or set optim.clip_norm, "
+                    "in a new workdir"
                 )
         else:
             self._skipped_in_a_row = 0

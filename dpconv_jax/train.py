@@ -341,7 +341,7 @@ def train(
                 arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
                 frozen = step > finetuning_from
                 state, numbers = step_on_mesh(state, arrays, vgg if step > config.vgg.start else None, frozen)
-                meter.add(step, numbers, bad=bad, waited=waited)
+                meter.add(step, numbers, ids=batch["id"], bad=bad, waited=waited)
                 reporter.advance(step)
                 settle(step)
             if stop.requested:

@@ -174,6 +174,7 @@ def test_shapes_ranges_and_buckets():
             "image": ((12, 16, 16, 3), "float32"),
             "mask": ((12, 16, 16, 1), "float32"),
             "bad": ((12,), "int32"),
+            "id": ((12,), "str288"),  # nine characters
         }
         assert set(np.unique(batch["mask"])) == {0, 1}
         assert 0 <= batch["image"].min() < 0.3 < 0.7 < batch["image"].max() <= 1

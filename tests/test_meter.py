@@ -25,6 +25,9 @@ class Log:
     def report(self, step: int, *, loss: float, pace: float, detail: str) -> None:
         self.details.append(detail)
 
+    def say(self, line: str) -> None:
+        assert line.startswith("first step done, ")
+
 
 @pytest.mark.parametrize(
     ("waiting", "working", "low", "high"), [(0.02, 0.0, 0.9, 1.05), (0.0, 0.02, 0.0, 0.01), (0.01, 0.01, 0.4, 0.6)]
@@ -35,7 +38,8 @@ def test_the_share_of_time_spent_waiting_for_data(waiting: float, working: float
     meter = Meter(config, terms=["total"], writer=log, reporter=log)
     for step in range(1, 16 + LAG):
         time.sleep(waiting + working)
-        meter.add(step, {"total": 1.0, "skipped": 0.0}, bad=0, waited=9.0 if step == 1 else waiting)  # it compiled
+        first = step == 1  # it compiled
+        meter.add(step, {"total": 1.0, "skipped": 0.0}, ids=["a"], bad=0, waited=9.0 if first else waiting)
         if step == 7:
             time.sleep(0.1)
             meter.forgive(0.1)  # it validated

@@ -382,7 +382,7 @@ def test_twenty_bad_steps_in_a_row_end_the_run_and_the_checkpoint_stays(folder, 
     monkeypatch.setattr(train.pipeline, "train_batches", poisoned)
     config.train.steps = 60
     config.train.checkpoint_every = 1000
-    with pytest.raises(UsageError, match="20 steps in a row, up to step 22"):
+    with pytest.raises(UsageError, match=r"20 steps in a row, up to step 22 \(images \d+\.png, .*\d+\.png\)"):
         run(config, folder, tmp_path)
     assert digest(newest(config, tmp_path)) == digest(good)
 

@@ -145,22 +145,22 @@ def train_batches(
 ) -> grain.DatasetIterator:
     """An endless iterator over this process's share b = batch_size / process_count of every global batch from `start`.
 
-    Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "bad": int32 (b,)}, bad = 1 where
-    another example stands in for one that could not be used. Each of the three hole-ratio buckets is drawn with
-    probability 1/3. `threads` make the batches ahead of time, 0 when they are asked for; `workers` are processes that
-    do, with `threads` each, until the iterator is closed. The batches are the same.
+    Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "id": str (b,), "bad": int32 (b,)},
+    bad = 1 where another example stands in for one that could not be used. Each of the three hole-ratio buckets is
+    drawn with probability 1/3. `threads` make the batches ahead of time, 0 when they are asked for; `workers` are
+    processes that do, with `threads` each, until the iterator is closed. The batches are the same.
     Raises UsageError, on iteration too, when no image can be used.
     """
     _check(crop=crop, batch_size=batch_size, process_count=process_count)
     reader = _Reader(source, size=size, max_pixels=max_pixels)
 
-    def augment(picture: Picture, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    def augment(picture: Picture, rng: np.random.Generator) -> tuple[Picture, np.ndarray, np.ndarray | None]:
         place, mirrored = rng.random(), rng.random() < 0.5
         image, region = _pixels(picture, size=size, crop=crop, place=place, flip=flip and mirrored)
-        return image, region, picture.bad
+        return picture, image, region
 
-    def add_mask(example: tuple[np.ndarray, np.ndarray | None, bool], rng: np.random.Generator) -> dict[str, Any]:
-        image, region, bad = example
+    def add_mask(example: tuple[Picture, np.ndarray, np.ndarray | None], rng: np.random.Generator) -> dict[str, Any]:
+        picture, image, region = example
         mask = masks.draw(
             rng,
             (size, size),
@@ -170,7 +170,7 @@ def train_batches(
             min_coverage=min_coverage,
             files=mask_files,
         )
-        return {"image": image, "mask": mask, "bad": np.int32(bad)}
+        return {"image": image, "mask": mask, "bad": np.int32(picture.bad), "id": np.str_(picture.id)}
 
     stream = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     stream = stream.map(reader.read_or_replace).random_map(augment).random_map(add_mask)
