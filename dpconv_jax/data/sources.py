@@ -82,20 +82,26 @@ def make(name: str, *, data_dir: str = "") -> Builder:
 def read(builder: Builder, split: str) -> Source:
     """A built split."""
     decoders = {key: tfds.decode.SkipDecoding() for key in ("image", "region")}
-    return _Built(builder.as_data_source(split, decoders=decoders))
+    return _Built(builder.as_data_source(split, decoders=decoders), f"{split} of {builder.data_path}")
 
 
 class _Built:
     """A built TFDS split as a Source."""
 
-    def __init__(self, records: Any) -> None:
+    def __init__(self, records: Any, name: str) -> None:
         self._records = records
+        self._name = name
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
-        record = self._records[index]
+        try:
+            record = self._records[index]
+            if record["id"] is None:  # of a shard that was cut
+                raise RuntimeError("it is empty")
+        except RuntimeError as error:  # which names no file
+            raise RuntimeError(f"record {index}, {self._name}: {error}") from error
         return {
             "image": record["image"],
             "id": record["id"].decode(),
