@@ -1,7 +1,7 @@
 """Checkpoints that are whole or absent: saved atomically, hashed, verified before use. The only user of Orbax.
 
     WORKDIR/checkpoints/STEP/            one checkpoint of Orbax
-    WORKDIR/checkpoints/STEP/manifest.json  sha256 of its files and the validation metric, written last
+    WORKDIR/checkpoints/STEP/manifest.json  sha256 of its files and of itself, and the validation metric; written last
     WORKDIR/checkpoints/STEP.damaged     what failed its verification when training went on
     WORKDIR/checkpoints/STEP.unfinished  what had no manifest when training went on: a crash came before it
 
@@ -215,14 +215,16 @@ def _write_manifest(path: pathlib.Path, metric: float | None) -> None:
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.name != _MANIFEST)
     metric = metric if metric is not None and math.isfinite(metric) else None
     content = {"metric": metric, "sha256": {str(file.relative_to(path)): _sha256(file) for file in files}}
-    write_whole(path / _MANIFEST, json.dumps(content, indent=1).encode())
+    write_whole(path / _MANIFEST, json.dumps(content | {"own_sha256": _own_sha256(content)}, indent=1).encode())
 
 
 def _fault(path: pathlib.Path) -> str:
     """What is wrong with a checkpoint, "" where nothing is."""
     try:
-        hashes = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))["sha256"]
-        for name, expected in hashes.items():
+        content = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        if content.pop("own_sha256", "") not in (_own_sha256(content), ""):  # earlier versions wrote none
+            return f"{_MANIFEST} has changed"
+        for name, expected in content["sha256"].items():
             if _sha256(path / name) != expected:
                 return f"{name} has changed"
     except FileNotFoundError as error:
@@ -249,6 +251,11 @@ def _metric(path: pathlib.Path) -> float:
 
 def _best_step(folder: pathlib.Path, steps: list[int]) -> int:
     return min(reversed(steps), key=lambda step: _metric(folder / str(step)))
+
+
+def _own_sha256(content: dict[str, Any]) -> str:
+    """Of a manifest's other fields."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
-from toy import twenty_photos
+from toy import Toy, tiny, twenty_photos
 
-from dpconv_jax import processes
+from dpconv_jax import processes, steps
+from dpconv_jax.checkpoints import Checkpoints
 from dpconv_jax.errors import UsageError
+from dpconv_jax.models import GENERATORS
 from dpconv_jax.writers import read_scalars
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -144,10 +148,38 @@ def test_the_job_ends_soon_after_one_process_is_killed_and_goes_on(photos, tmp_p
     os.kill(rank(killed, tmp_path / "run"), signal.SIGKILL)
     began = time.monotonic()
     finish(launcher, log, code=137)
-    assert time.monotonic() - began < HEARTBEAT + 5
+    seconds = time.monotonic() - began
+    print(f"process {killed} killed: all ended {seconds:.1f} s later")
+    assert seconds < HEARTBEAT + 5
     kept = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").glob("*[0-9]"))
     more = finish(start(2, [*words, f"--config.train.steps={kept + 2}"], log), log, code=0)
     assert "going on from step" in more
+
+
+@pytest.mark.slow
+def test_a_crash_changes_no_bit_of_what_a_training_comes_to(photos, tmp_path, monkeypatch):
+    """With dropout, BatchNorm, drawn masks and noisy labels."""
+    words = command(photos, tmp_path / "broken", "train.checkpoint_every=3", "train.log_every=1")
+    log = tmp_path / "log"
+    launcher = start(1, [*words, "--config.train.steps=100000"], log)
+    wait_for("step 5/", log)
+    os.kill(rank(0, tmp_path / "broken"), signal.SIGKILL)
+    finish(launcher, log, code=137)
+    kept = max(int(path.name) for path in (tmp_path / "broken" / "checkpoints").glob("*[0-9]"))
+    for name in ("broken", "whole"):
+        words = command(photos, tmp_path / name, "train.checkpoint_every=3", f"train.steps={kept + 4}")
+        said = finish(start(1, words, log), log, code=0)
+        assert (f"going on from step {kept}" in said) == (name == "broken")
+    monkeypatch.setitem(GENERATORS, "toy", Toy)
+    config = tiny()
+    gan = steps.build(config, steps_per_epoch=1)
+    states = []
+    for name in ("broken", "whole"):
+        checkpoints = Checkpoints(tmp_path / name / "checkpoints", keep=1)
+        states.append(checkpoints.restore_newest(steps.initialise(gan, config)))
+        checkpoints.close()
+    assert [int(state.step) for state in states] == [kept + 4] * 2
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *states)))
 
 
 @pytest.mark.parametrize(
