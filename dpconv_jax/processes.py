@@ -1,7 +1,7 @@
 """Several processes that train as one: how they find each other, who writes, and how they stop at the same step.
 
-Every process runs the same command and reads its own share of each batch. Process 0 alone writes, into a folder that
-all of them see.
+Every process runs the same command and reads its own share of each batch. Process 0 alone writes, but for the cells of
+Table 1, into a folder that all of them see.
 """
 
 import contextlib
