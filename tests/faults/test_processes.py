@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -149,11 +150,39 @@ def test_the_job_ends_soon_after_one_process_is_killed_and_goes_on(photos, tmp_p
     began = time.monotonic()
     finish(launcher, log, code=137)
     seconds = time.monotonic() - began
-    print(f"process {killed} killed: all ended {seconds:.1f} s later")
+    print(f"process {killed} killed: the launcher ended {seconds:.1f} s later")
     assert seconds < HEARTBEAT + 5
     kept = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").glob("*[0-9]"))
     more = finish(start(2, [*words, f"--config.train.steps={kept + 2}"], log), log, code=0)
     assert "going on from step" in more
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_without_a_launcher_who_is_left_ends_by_the_heartbeat(photos, tmp_path, killed):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    shared = {"COORDINATOR_ADDRESS": address, "NUM_PROCESSES": "2", "HEARTBEAT_TIMEOUT": str(HEARTBEAT)}
+    words = command(photos, tmp_path / "run", "train.steps=100000", "train.log_every=1")
+    logs = [tmp_path / f"{index}.log" for index in (0, 1)]
+    both = []
+    for index, log in enumerate(logs):
+        with log.open("wb") as stream:
+            variables = os.environ | shared | {"PROCESS_ID": str(index)}
+            both.append(subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, env=variables))
+    try:
+        wait_for("step 6/", logs[0])
+        both[killed].kill()
+        began = time.monotonic()
+        code = both[1 - killed].wait(PATIENCE)
+        seconds = time.monotonic() - began
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()
+    print(f"process {killed} killed: the other ended {seconds:.1f} s later, exit code {code}")
+    assert code != 0 and seconds < HEARTBEAT + 5
 
 
 @pytest.mark.slow
