@@ -18,9 +18,7 @@ os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPL
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
 
 from benchmarks.collectives import collectives
 from benchmarks.train_step import vgg16
@@ -57,8 +55,7 @@ def placed(tree: Tree, where: jax.sharding.Sharding) -> Tree:
 
 def compiled(topology: str, images: int) -> Step:
     """What XLA says of the step on a slice."""
-    devices = np.array(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
-    mesh = Mesh(devices, ("data",), axis_types=(AxisType.Auto,))
+    mesh = sharding.in_a_row(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
     config = dpconv.get_config("fashiongen")
     config.train.dtype = "bfloat16"
     config.train.batch_size = images * mesh.size

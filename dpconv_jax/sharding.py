@@ -1,6 +1,6 @@
 """The one mesh: all devices in a row, batches split over them, everything else on each. Nothing here knows a model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -20,8 +20,12 @@ def data_mesh(devices: int) -> Mesh:
         raise UsageError(f"train.devices is {devices}; several processes use all their {available} devices: 0")
     if not 0 <= devices <= available:
         raise UsageError(f"train.devices is {devices}; it must be 0 (all) or at most {available}, the devices JAX sees")
-    chosen = np.array(jax.devices()[: devices or available])
-    return Mesh(chosen, ("data",), axis_types=(AxisType.Auto,))
+    return in_a_row(jax.devices()[: devices or available])
+
+
+def in_a_row(devices: Sequence[jax.Device]) -> Mesh:
+    """A 1-D mesh ("data",) over these devices."""
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -54,6 +54,7 @@ class Validation:
     """Images with the fixed masks of each bucket: all, or this process's share of them."""
 
     batches: Callable[[int], Iterator[dict[str, Any]]]  # bucket -> one pass
+    images: int  # of the split, whoever has them
     rounds: int  # batches that a pass of any process has at most
 
     def __call__(self, bucket: int) -> Iterator[dict[str, Any]]:
@@ -252,7 +253,7 @@ def open_validation(config: ConfigDict, *, shared: bool = False) -> Validation:
             process_count=count,
         )
 
-    return Validation(batches, rounds=math.ceil(math.ceil(images / count) / config.eval.batch_size))
+    return Validation(batches, images, rounds=math.ceil(math.ceil(images / count) / config.eval.batch_size))
 
 
 def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:

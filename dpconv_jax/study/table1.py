@@ -75,9 +75,7 @@ def export(config: ConfigDict, out: pathlib.Path, *, command: str) -> int:
     for dataset in config.datasets:
         common = lineup.shared(config, dataset)
         validation = train.open_validation(common)
-        total = len(train.open_source(common, "validation"))
-        total = min(common.eval.examples, total) if common.eval.examples else total
-        with Counter(total=total * len(BUCKETS), unit="images") as counter:
+        with Counter(total=validation.images * len(BUCKETS), unit="images") as counter:
             count = entries.export(out, dataset, validation, said=counter.advance)
         print(f"{out}: {count} masked images of {dataset}")
     entries.write_readme(out, size=config.data.size, command=command)
