@@ -10,7 +10,8 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()  # `name`, and what that generator is made with: each has its own fields
     config.model.name = "dpconv"
-    config.model.variant = "paper"  # "paper" (Fig. 3) or "released" (the graph of the authors' published weights)
+    config.model.variant = "paper"  # "paper" (Fig. 3), "released" (the graph of the authors' published weights) or
+    # "prefilled" (not of the paper: what `paper` adds to a fill of the holes with the colours around them)
     config.model.width = 1.0  # multiplies every channel count; 1.0 is 3.5 M parameters
     config.model.dilations = (2, 4, 8, 2)  # of d1-d4; (1, 2, 3, 1) where the input is 64 pixels wide
     config.model.dropout = 0.0  # after u1-u3; the paper "tried" it and gives no rate
@@ -47,7 +48,8 @@ def get_config() -> ConfigDict:
     config.data.manual_dir = ""  # builders of downloaded datasets: where their files lie
     config.data.data_dir = ""  # where built datasets are kept; "" is TFDS's default, ~/tensorflow_datasets
     config.data.size = 256  # side of the square the network sees
-    config.data.crop = "resize"  # "resize" whole, or "square": largest square, random (train) or central (evaluation)
+    config.data.crop = "resize"  # "resize" whole; "square", the largest one, random (train) or central (evaluation);
+    # or "zoom": squares of random size too, half of that one to all of it (train), or the central one (evaluation)
     config.data.flip = True  # horizontal, the paper's only augmentation
     config.data.max_pixels = 64_000_000  # larger images count as bad, before they are decoded
     config.data.threads = 4  # decoding threads of each process; 0 makes each batch when it is asked for

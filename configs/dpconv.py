@@ -3,6 +3,7 @@
 no variant      the demo: drawn garments at 64 x 64, minutes on two CPU cores; no style term (it needs VGG-16 weights)
 clothing_small  3,409 CC0 photos at 128 x 128, half width, the full loss, its style term in the last 1,000 steps; about
                 70 minutes on two CPU cores
+starter         the weights in this package: clothing_small with the variant `prefilled` and squares of many sizes
 image_folder    the same for any tree of images: --config.data.dir=FOLDER
 fashiongen, fashionai, deepfashion, deepfashion2
                 the paper's recipe: 256 x 256, batch 64, 120,000 steps, Eq. (5); two V100 in the paper
@@ -61,6 +62,22 @@ def clothing_small() -> ConfigDict:
     return config
 
 
+def starter() -> ConfigDict:
+    config = clothing_small()
+    config.model.variant = "prefilled"
+    config.loss.style = 0.0
+    config.optim.generator_lr = 1e-3
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.999
+    config.optim.ema = 0.998
+    config.data.crop = "zoom"  # photos of 128 to 256 pixels a side: details count as well
+    config.train.batch_size = 8
+    config.train.steps = 3600
+    config.train.eval_every = 600
+    config.train.image_every = 600
+    return config
+
+
 def image_folder() -> ConfigDict:
     config = clothing_small()
     config.data.name = "image_folder"
@@ -78,7 +95,7 @@ def paper(dataset: str) -> ConfigDict:
 
 def get_config(variant: str = "") -> ConfigDict:
     """The recipe named after the colon; raises ValueError naming the known ones."""
-    recipes = {"": demo, "clothing_small": clothing_small, "image_folder": image_folder}
+    recipes = {"": demo, "clothing_small": clothing_small, "starter": starter, "image_folder": image_folder}
     if variant in PAPER:
         return paper(variant)
     if variant not in recipes:

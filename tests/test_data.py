@@ -145,6 +145,8 @@ def test_square_box():
     assert square_box(100, 40, place=0.0) == (0.0, 0.0, 0.4, 1.0)
     assert square_box(100, 40, place=0.5) == (0.3, 0.0, 0.7, 1.0)
     assert square_box(40, 100, place=1.0) == (0.0, 0.6, 1.0, 1.0)
+    assert square_box(100, 40, place=0.5, share=0.5) == (0.4, 0.25, 0.6, 0.75)
+    assert square_box(40, 100, place=1.0, across=0.0, share=0.5) == (0.0, 0.8, 0.5, 1.0)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -164,6 +166,20 @@ def test_image_and_region_stay_aligned(flip: bool):
 
 
 # ---- training batches ----
+
+
+def test_zoom_takes_squares_of_half_to_all_of_the_shorter_side():
+    """A picture whose red and green say where a pixel lies."""
+    height, width = 120, 90
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    where = np.rint(255 * np.stack([columns / width, rows / height, 0 * rows], axis=-1)).astype(np.uint8)
+    batch = next(train(Memory(encoded(Image.fromarray(where), "PNG")), crop="zoom", batch_size=64, max_pixels=20_000))
+    low, high = batch["image"].min(axis=(1, 2)), batch["image"].max(axis=(1, 2))
+    sides = (high - low)[:, :2] * (width, height) * 16 / 15  # the outermost pixels of 16 lie half a pixel inside
+    np.testing.assert_allclose(sides[:, 0], sides[:, 1], atol=3)
+    assert 42 < sides.min() < 50 and 85 < sides.max() < 93
+    centres = (low + high)[:, :2] / 2
+    assert (centres.std(axis=0) > 0.05).all()
 
 
 def test_shapes_ranges_and_buckets():

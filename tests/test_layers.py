@@ -16,6 +16,7 @@ from dpconv_jax.layers.attention import SelfAttention, attend
 from dpconv_jax.layers.conv import conv2d, upsample, upsampled_conv3x3
 from dpconv_jax.layers.norm import instance_norm
 from dpconv_jax.layers.partial_conv import Source, box_sum, partial_conv
+from dpconv_jax.layers.pyramid_fill import LEVELS, pyramid_fill
 
 BATCH = 3
 
@@ -291,3 +292,59 @@ def test_instance_norm():
     np.testing.assert_allclose(normed, (wide - mean) / np.sqrt(variance + 1e-5), atol=1e-4)
     assert np.all(np.asarray(normed)[1, ..., 2] == 0)
     assert (normed.dtype, narrow.dtype) == (jnp.float32, jnp.bfloat16)
+
+
+# ---- the fill that `prefilled` starts from ----
+
+
+def naive_fill(x, mask, levels=LEVELS):
+    """One image x (H, W, C) with mask (H, W), recursively, a pixel at a time; float64."""
+    height, width, _ = x.shape
+    if levels == 0:
+        seen = mask > 0
+        mean = x[seen].mean(axis=0) if seen.any() else np.zeros(x.shape[-1])
+        return np.where(seen[..., None], x, mean)
+    rows, columns = -(-height // 2), -(-width // 2)
+    above, valid = np.zeros((rows, columns, x.shape[-1])), np.zeros((rows, columns))
+    for i, j in np.ndindex(rows, columns):
+        four = np.s_[2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        if mask[four].any():
+            above[i, j], valid[i, j] = x[four][mask[four] > 0].mean(axis=0), 1
+    above = naive_fill(above, valid, levels - 1)
+    filled = x.astype(np.float64)
+    for i, j in np.argwhere(mask == 0):
+        y, x_ = (i - 0.5) / 2, (j - 0.5) / 2  # between the centres of the cells above
+        total = 0.0
+        for row, column in np.ndindex(2, 2):
+            row, column = int(np.floor(y)) + row, int(np.floor(x_)) + column
+            weight = (1 - abs(y - row)) * (1 - abs(x_ - column))
+            total = total + weight * above[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)]
+        filled[i, j] = total
+    return filled
+
+
+def some_holes(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Images of noise, NaN in the holes, and masks: much valid, three pixels valid, none valid."""
+    mask = (np.random.default_rng(0).random((3, *shape, 1)) < 0.6).astype(np.float32)
+    mask[0, 3:11, 2:13], mask[1:] = 0, 0
+    mask[1, 0, 5] = mask[1, 1, 5] = mask[1, -1, 0] = 1
+    return np.where(mask > 0, normal(1, 3, *shape, 3), np.nan), mask
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (13, 22)])
+def test_pyramid_fill_is_the_recursive_one(shape):
+    x, mask = some_holes(shape)
+    filled = jax.jit(pyramid_fill)(x, mask)
+    expected = [naive_fill(np.nan_to_num(image), valid[..., 0]) for image, valid in zip(x, mask, strict=True)]
+    np.testing.assert_allclose(filled, expected, atol=1e-6)
+    np.testing.assert_array_equal(filled[0][mask[0, ..., 0] > 0], x[0][mask[0, ..., 0] > 0])
+    assert not np.asarray(filled[2]).any() and filled.dtype == jnp.float32
+
+
+def test_pyramid_fill_of_an_image_in_a_larger_array():
+    x, mask = some_holes((24, 40))
+    beyond = [(0, 0), (0, 8), (0, 24), (0, 0)]
+    inside = np.pad(np.ones_like(mask), beyond)
+    wide = np.pad(x, beyond, constant_values=np.nan)
+    filled = jax.jit(pyramid_fill)(wide, np.pad(mask, beyond), inside)
+    np.testing.assert_allclose(filled[:, :24, :40], pyramid_fill(x, mask), atol=1e-6)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from dpconv_jax.layers.attention import SelfAttention
 from dpconv_jax.layers.partial_conv import PartialConv
+from dpconv_jax.layers.pyramid_fill import pyramid_fill
 from dpconv_jax.models.discriminator import Discriminator
 from dpconv_jax.models.dpconv import DPConv
 
@@ -88,6 +89,12 @@ def test_the_released_graph_has_the_same_weights_and_no_masks_after_d4():
     assert paper == released
 
 
+def test_the_prefilled_graph_sees_three_channels_more():
+    model = shapes_of(DPConv, variant="prefilled")
+    assert parameters(model) - parameters(shapes_of(DPConv)) == 49 * 3 * 64 + 9 * 3 * 3
+    assert outputs_of(model, 1, 256, 256)[0].shape == (1, 256, 256, 3)
+
+
 def test_width_multiplies_every_layer():
     assert parameters(shapes_of(DPConv, width=0.5)) == 878_102
     model = shapes_of(DPConv, width=0.125)
@@ -96,7 +103,7 @@ def test_width_multiplies_every_layer():
     assert model.u4.kernel.shape == (3, 3, 11, 3)
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("variant", ["paper", "released", "prefilled"])
 def test_bfloat16_leaves_parameters_output_and_masks_float32(variant):
     model = shapes_of(DPConv, variant=variant, dtype=jnp.bfloat16, **TINY)
     everything = nnx.state(model, nnx.Param), outputs_of(model, 1, 64, 40)
@@ -210,8 +217,8 @@ def up(x):
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def encoder(p, x, m):
-    e0, m0 = pconv(p["e0"], (x, m), stride=2)
+def encoder(p, x, m, *more):
+    e0, m0 = pconv(p["e0"], (x, m), *more, stride=2)
     e0 = relu(e0)
     e1, m1 = pconv(p["e1"], (e0, m0), stride=2)
     e1 = relu(norm(e1))
@@ -222,7 +229,19 @@ def encoder(p, x, m):
 
 
 def paper(p, x, m):
-    e0, e2, e3, masks = encoder(p, x, m)
+    u4, masks = paper_before_sigmoid(p, x, m)
+    return 1 / (1 + np.exp(-u4)), masks
+
+
+def prefilled(p, x, m):
+    fill = np.asarray(pyramid_fill(x, m), np.float64)  # tests/test_layers.py has it in NumPy
+    u4, masks = paper_before_sigmoid(p, x, m, (fill, np.ones_like(m)))
+    return fill + (1 - m) * u4, masks
+
+
+def paper_before_sigmoid(p, x, m, *more):
+    """`more`: sources beside the input."""
+    e0, e2, e3, masks = encoder(p, x, m, *more)
     d, md = pconv(p["d1"], (e3, masks["e3"]), dilation=1)
     d, masks["d1"] = relu(norm(d)), md
     for name, dilation in (("d2", 2), ("d3", 3), ("d4", 1)):
@@ -238,8 +257,8 @@ def paper(p, x, m):
     u2 = leaky(norm(u2))
     u3, masks["u3"] = pconv(p["u3"], (u2, masks["u2"]), (e0, masks["e0"]))
     u3 = leaky(norm(u3))
-    u4, masks["u4"] = pconv(p["u4"], (up(u3), up(masks["u3"])), (x, m))
-    return 1 / (1 + np.exp(-u4)), masks
+    u4, masks["u4"] = pconv(p["u4"], (up(u3), up(masks["u3"])), (x, m), *more)
+    return u4, masks
 
 
 def released(p, x, m):
@@ -261,7 +280,7 @@ def released(p, x, m):
     return np.tanh(conv(np.concatenate([up(u3), x], axis=-1), p["u4"]["kernel"]) + p["u4"]["bias"]), masks
 
 
-GRAPHS = {"paper": paper, "released": released}
+GRAPHS = {"paper": paper, "released": released, "prefilled": prefilled}
 
 
 @functools.cache
@@ -275,7 +294,7 @@ def example(variant: str):
     mask[0, 0, 0] = 1
     mask[1] = (rng.random((12, 8, 1)) < 0.5).repeat(8, axis=0).repeat(8, axis=1)
     x = rng.random((3, 96, 64, 3)).astype(np.float32)
-    x = x * mask if variant == "paper" else np.where(mask > 0, 4 * x - 2, 0.5).astype(np.float32)
+    x = np.where(mask > 0, 4 * x - 2, 0.5).astype(np.float32) if variant == "released" else x * mask
     return graph, params, x, mask
 
 
@@ -293,7 +312,8 @@ def test_the_graph_is_that_of_numpy(variant):
     assert {*masks} == {*expected_masks}
     for name, mask in masks.items():
         np.testing.assert_array_equal(mask, expected_masks[name], err_msg=name)
-        assert (mask[0] == 0).any(), f"no hole left in {name}: the example proves nothing about it"
+        hidden = (mask[0] == 0).any() or (variant == "prefilled" and name != "input")
+        assert hidden, f"no hole left in {name}: the example proves nothing about it"
     np.testing.assert_allclose(image, expected, atol=2e-4)
     assert image[1].std() > 0.05
 
@@ -309,11 +329,20 @@ def test_what_is_not_inside_counts_for_nothing(variant):
     around = [np.pad(array, beyond, constant_values=0) for array in (x, mask)]
     wide, valid = (np.where(inside > 0, array, rng.integers(0, 2, array.shape)).astype(np.float32) for array in around)
     image, masks = jax.jit(lambda *arrays: nnx.merge(graph, params)(*arrays[:2], inside=arrays[2]))(wide, valid, inside)
-    np.testing.assert_allclose(image[:, :96, :64], alone, atol=2e-5)
+    np.testing.assert_allclose(image[:, :96, :64], alone, rtol=2e-5, atol=2e-5)
     for name, alone in masks_alone.items():
         height, width = alone.shape[1:3]
         np.testing.assert_array_equal(masks[name][:, :height, :width], alone, err_msg=name)
         assert not np.asarray(masks[name][:, height:]).any() and not np.asarray(masks[name][:, :, width:]).any()
+
+
+def test_the_prefilled_graph_starts_at_its_fill_and_keeps_what_is_valid():
+    u4 = jax.jit(lambda: nnx.to_pure_dict(nnx.state(DPConv(variant="prefilled", **TINY, rngs=nnx.Rngs(0)).u4)))()
+    assert not any(np.asarray(leaf).any() for leaf in u4.values())
+    (image, _), _ = run("prefilled")
+    _, _, x, mask = example("prefilled")
+    valid = np.broadcast_to(mask > 0, x.shape)
+    np.testing.assert_array_equal(image[valid], x[valid])
 
 
 def test_a_hole_that_survives_is_grey():

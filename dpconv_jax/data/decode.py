@@ -7,6 +7,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom in shares of a picture's sides
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
 
 class BadImageError(ValueError):
     """These bytes are no picture that can be used; the message says why, on one line."""
@@ -51,19 +54,19 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square_box(width: int, height: int, *, place: float) -> tuple[float, float, float, float]:
-    """The largest square of a picture, as (left, top, right, bottom) in shares of its sides.
+def square_box(width: int, height: int, *, place: float, across: float = 0.5, share: float = 1.0) -> Box:
+    """A square of a picture, its side `share` of the shorter side.
 
-    place: in [0, 1], from the left or top end of the longer side to its other end; 0.5 is the centre.
+    place, across: in [0, 1], from the left or top end of the longer and of the shorter side to the other; 0.5 is the
+    centre.
     """
-    side = min(width, height)
-    left, top = round(place * (width - side)), round(place * (height - side))
+    side = round(share * min(width, height))
+    along = (place, across) if width > height else (across, place)
+    left, top = (round(way * (length - side)) for way, length in zip(along, (width, height), strict=True))
     return left / width, top / height, (left + side) / width, (top + side) / height
 
 
-def resize(
-    image: Image.Image, *, size: int, box: tuple[float, float, float, float], flip: bool, resample: Image.Resampling
-) -> np.ndarray:
+def resize(image: Image.Image, *, size: int, box: Box, flip: bool, resample: Image.Resampling) -> np.ndarray:
     """The part `box` (shares of the sides) of a picture as uint8 (size, size, 3), or (size, size) of an L picture.
 
     Pillow widens its filter where it reduces, so every filter but NEAREST is free of aliasing.

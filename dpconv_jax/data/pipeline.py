@@ -17,11 +17,11 @@ from absl import flags
 from PIL import Image
 
 from dpconv_jax import masks
-from dpconv_jax.data.decode import BadImageError, decode, resize, square_box
+from dpconv_jax.data.decode import WHOLE, BadImageError, Box, decode, resize, square_box
 from dpconv_jax.data.sources import Source
 from dpconv_jax.errors import UsageError
 
-CROPS = ("resize", "square")
+CROPS = ("resize", "square", "zoom")
 MAX_TRIES = 1000  # replacements for one bad image
 
 log = logging.getLogger(__name__)
@@ -100,11 +100,8 @@ class _ProcessShare(grain.MapDataset):
         return self._parent[batch * self._batch_size + self._first + place]
 
 
-def _pixels(
-    picture: Picture, *, size: int, crop: str, place: float, flip: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _pixels(picture: Picture, *, size: int, box: Box, flip: bool) -> tuple[np.ndarray, np.ndarray | None]:
     """Image uint8 (size, size, 3) and clothing region uint8 (size, size, 1), 1 = clothing, or None."""
-    box = square_box(*picture.image.size, place=place) if crop == "square" else (0.0, 0.0, 1.0, 1.0)
     image = resize(picture.image, size=size, box=box, flip=flip, resample=Image.Resampling.BICUBIC)
     if picture.region is None:
         return image, None
@@ -152,11 +149,14 @@ def train_batches(
     Raises UsageError, on iteration too, when no image can be used.
     """
     _check(crop=crop, batch_size=batch_size, process_count=process_count)
-    reader = _Reader(source, size=size, max_pixels=max_pixels)
+    reader = _Reader(source, size=2 * size if crop == "zoom" else size, max_pixels=max_pixels)
 
     def augment(picture: Picture, rng: np.random.Generator) -> tuple[Picture, np.ndarray, np.ndarray | None]:
         place, mirrored = rng.random(), rng.random() < 0.5
-        image, region = _pixels(picture, size=size, crop=crop, place=place, flip=flip and mirrored)
+        box = WHOLE if crop == "resize" else square_box(*picture.image.size, place=place)
+        if crop == "zoom":
+            box = square_box(*picture.image.size, place=place, across=rng.random(), share=rng.uniform(0.5, 1.0))
+        image, region = _pixels(picture, size=size, box=box, flip=flip and mirrored)
         return picture, image, region
 
     def add_mask(example: tuple[Picture, np.ndarray, np.ndarray | None], rng: np.random.Generator) -> dict[str, Any]:
@@ -204,8 +204,8 @@ def eval_batches(
 
     Each process passes over its own block of them, so that all blocks in order are the examples.
     Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "row": list of b masks.Row}; the
-    last batch may be short. The square crop is central. A bad image is left out, so that nothing is measured twice, and
-    named in the log.
+    last batch may be short. The crop is the central square where it is not the whole image. A bad image is left out, so
+    that nothing is measured twice, and named in the log.
     Raises UsageError when no image can be used.
     """
     _check(crop=crop, batch_size=batch_size)
@@ -215,7 +215,8 @@ def eval_batches(
         picture = reader.read(index)
         if picture is None:
             return None
-        image, region = _pixels(picture, size=size, crop=crop, place=0.5, flip=False)
+        box = WHOLE if crop == "resize" else square_box(*picture.image.size, place=0.5)
+        image, region = _pixels(picture, size=size, box=box, flip=False)
         mask = masks.eval_mask(
             seed=seed,
             example_id=picture.id,

@@ -13,6 +13,7 @@ from dpconv_jax.layers.attention import SelfAttention
 from dpconv_jax.layers.inside import resized, within
 from dpconv_jax.layers.norm import instance_norm
 from dpconv_jax.layers.partial_conv import PartialConv, Source
+from dpconv_jax.layers.pyramid_fill import pyramid_fill
 from dpconv_jax.models.convention import IMAGENET, UNIT
 from dpconv_jax.models.generator import Generator, Masks, channels
 
@@ -26,14 +27,16 @@ def _decoder_activation(x: jax.Array, inside: jax.Array | None = None) -> jax.Ar
 
 
 class DPConv(Generator):
-    """Two graphs over the same weights.
+    """Two graphs over the same weights, and a third that is not of the paper.
 
     `paper`: masks everywhere; output sigmoid.
     `released`: what the authors' published weights need to give the authors' outputs: plain convolutions and no masks
     after d4, d2 = ReLU(IN(its mask)) + d1, no residual on d4; output tanh, of ImageNet-normalised input.
+    `prefilled`: the graph `paper`, whose e0 and u4 also see the input with its holes filled by `pyramid_fill`, valid
+    everywhere. The output is that fill with u4, linear and at first 0, added in the holes; elsewhere it is the input.
 
     Args:
-      variant: "paper" or "released".
+      variant: "paper", "released" or "prefilled".
       width: multiplies every channel count of Fig. 3, at least 8 each; 1.0 is 3,498,966 parameters.
       dilations: of d1-d4. A dilation that reaches the side of their map (input / 8) leaves outer taps untrained.
       dropout: rate after u1-u3 (`paper` only), in effect where a key is given.
@@ -57,8 +60,8 @@ class DPConv(Generator):
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if variant not in ("paper", "released"):
-            raise ValueError(f"variant is {variant!r}; it must be 'paper' or 'released'")
+        if variant not in ("paper", "released", "prefilled"):
+            raise ValueError(f"variant is {variant!r}; it must be 'paper', 'released' or 'prefilled'")
         if len(dilations) != 4 or min(dilations) < 1:
             raise ValueError(f"dilations are {tuple(dilations)}; d1-d4 need four, each at least 1")
         if not width > 0:
@@ -70,7 +73,8 @@ class DPConv(Generator):
         def conv(inputs: int, outputs: int, side: int, strides: int = 1, dilation: int = 1) -> PartialConv:
             return PartialConv(inputs, outputs, side, strides=strides, dilation=dilation, dtype=dtype, rngs=rngs)
 
-        self.e0 = conv(3, c64, 7, 2)
+        seen = 6 if variant == "prefilled" else 3
+        self.e0 = conv(seen, c64, 7, 2)
         self.e1 = conv(c64, c128, 5, 2)
         self.e2 = conv(c128, c256, 5)
         self.e3 = conv(c256, c128, 5, 2)
@@ -80,9 +84,11 @@ class DPConv(Generator):
         self.a2 = SelfAttention(c256 + c128, dtype=dtype, rngs=rngs)
         self.u2 = conv(c256 + c128, c128, 3)
         self.u3 = conv(c128 + c64, c64, 3)
-        self.u4 = conv(c64 + 3, 3, 3)
+        self.u4 = conv(c64 + seen, 3, 3)
+        if variant == "prefilled":
+            self.u4.kernel = nnx.Param(jnp.zeros_like(self.u4.kernel[...]))
         self.variant = variant
-        self.convention = UNIT if variant == "paper" else IMAGENET
+        self.convention = IMAGENET if variant == "released" else UNIT
         self.largest = size if max(dilations) >= size // self.stride else None
         self.dilations = tuple(dilations)
         self.dropout = dropout
@@ -101,14 +107,20 @@ class DPConv(Generator):
         self.warn_of_untrained_taps(x, self.dilations, reduction=self.stride)
         x = within(x.astype(self.dtype), inside)
         masks: Masks = {"input": within(jax.lax.stop_gradient(mask).astype(jnp.float32), inside)}
+        seen = [Source(x, masks["input"])]
+        if self.variant == "released":
+            return jnp.tanh(self._released(seen, masks, inside).astype(jnp.float32)), masks
         if self.variant == "paper":
-            out = self._paper(x, masks, inside, dropout_key)
-            return nnx.sigmoid(out.astype(jnp.float32)), masks
-        out = self._released(x, masks, inside)
-        return jnp.tanh(out.astype(jnp.float32)), masks
+            return nnx.sigmoid(self._paper(seen, masks, inside, dropout_key).astype(jnp.float32)), masks
+        fill = within(pyramid_fill(x, masks["input"], inside), inside)
+        seen.append(Source(fill.astype(self.dtype), within(jnp.ones_like(masks["input"]), inside)))
+        added = self._paper(seen, masks, inside, dropout_key).astype(jnp.float32)
+        return fill + (1 - masks["input"]) * added, masks
 
-    def _encode(self, x: jax.Array, masks: Masks, inside: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
-        e0, masks["e0"] = self.e0(Source(x, masks["input"]), inside=inside)
+    def _encode(
+        self, seen: list[Source], masks: Masks, inside: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        e0, masks["e0"] = self.e0(*seen, inside=inside)
         e0 = nnx.relu(e0)
         e1, masks["e1"] = self.e1(Source(e0, masks["e0"]), inside=inside)
         e1 = _encoder_activation(e1, inside)
@@ -117,9 +129,11 @@ class DPConv(Generator):
         e3, masks["e3"] = self.e3(Source(e2, masks["e2"]), inside=inside)
         return e0, e2, _encoder_activation(e3, inside)
 
-    def _paper(self, x: jax.Array, masks: Masks, inside: jax.Array | None, dropout_key: jax.Array | None) -> jax.Array:
+    def _paper(
+        self, seen: list[Source], masks: Masks, inside: jax.Array | None, dropout_key: jax.Array | None
+    ) -> jax.Array:
         keys = [None] * 3 if dropout_key is None or self.dropout == 0 else list(jax.random.split(dropout_key, 3))
-        e0, e2, e3 = self._encode(x, masks, inside)
+        e0, e2, e3 = self._encode(seen, masks, inside)
 
         d1, masks["d1"] = self.d1(Source(e3, masks["e3"]), inside=inside)
         d1 = _encoder_activation(d1, inside)
@@ -137,8 +151,8 @@ class DPConv(Generator):
         )
         u1 = self._drop(_decoder_activation(u1, inside), keys[0])
 
-        seen = [features * masks[name].astype(features.dtype) for features, name in ((e2, "e2"), (u1, "u1"))]
-        a2 = self.a2(jnp.concatenate(seen, axis=-1), jnp.maximum(masks["e2"], masks["u1"]))
+        valid = [features * masks[name].astype(features.dtype) for features, name in ((e2, "e2"), (u1, "u1"))]
+        a2 = self.a2(jnp.concatenate(valid, axis=-1), jnp.maximum(masks["e2"], masks["u1"]))
         a2_e2, a2_u1 = jnp.split(nnx.relu(a2), [e2.shape[-1]], axis=-1)
         u2, masks["u2"] = self.u2(
             Source(a2_e2, masks["e2"], upsample=True), Source(a2_u1, masks["u1"], upsample=True), inside=inside
@@ -148,11 +162,11 @@ class DPConv(Generator):
         u3, masks["u3"] = self.u3(Source(u2, masks["u2"]), Source(e0, masks["e0"]), inside=inside)
         u3 = self._drop(_decoder_activation(u3, inside), keys[2])
 
-        u4, masks["u4"] = self.u4(Source(u3, masks["u3"], upsample=True), Source(x, masks["input"]), inside=inside)
+        u4, masks["u4"] = self.u4(Source(u3, masks["u3"], upsample=True), *seen, inside=inside)
         return u4
 
-    def _released(self, x: jax.Array, masks: Masks, inside: jax.Array | None) -> jax.Array:
-        e0, e2, e3 = self._encode(x, masks, inside)
+    def _released(self, seen: list[Source], masks: Masks, inside: jax.Array | None) -> jax.Array:
+        e0, e2, e3 = self._encode(seen, masks, inside)
 
         d1, masks["d1"] = self.d1(Source(e3, masks["e3"]), inside=inside)
         d1 = _encoder_activation(d1, inside)
@@ -169,7 +183,7 @@ class DPConv(Generator):
         a2 = within(nnx.relu(self.a2(a2, resized(inside, a2))), inside)
         u2 = _decoder_activation(self.u2.plain([a2], [True]), inside)
         u3 = _decoder_activation(self.u3.plain([u2, e0], [False, False]), inside)
-        return self.u4.plain([u3, x], [True, False])
+        return self.u4.plain([u3, seen[0].features], [True, False])
 
     def _drop(self, x: jax.Array, key: jax.Array | None) -> jax.Array:
         if key is None:
