@@ -6,8 +6,6 @@ import http.server
 import io
 import json
 import pathlib
-import pickle
-import struct
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -16,12 +14,13 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+from pickled import torch_pickles
 
 from dpconv_jax import UsageError, door
 from dpconv_jax.models import lpips as model
 from dpconv_jax.models import vgg16
 from dpconv_jax.weights import __main__ as command
-from dpconv_jax.weights import convert, inception, lpips, store, torch_file
+from dpconv_jax.weights import convert, inception, lpips, store
 from dpconv_jax.weights import vgg16 as vgg16_file
 
 
@@ -253,27 +252,6 @@ def test_published_facts(this):
 # ---- the networks in such files ----
 
 
-def torch_pickles(tensors: dict[str, np.ndarray]) -> bytes:
-    """As PyTorch wrote them before its zip archives."""
-
-    def text(word: str) -> bytes:
-        return b"X" + struct.pack("<I", len(word)) + word.encode()
-
-    def numbers(values: tuple[int, ...]) -> bytes:
-        return b"(" + b"".join(b"J" + struct.pack("<i", value) for value in values) + b"t"
-
-    body, data = b"\x80\x02}", b""
-    for name, tensor in tensors.items():
-        storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text(name) + text("cpu")
-        storage += b"J" + struct.pack("<i", tensor.size) + b"NtQ"
-        strides = tuple(stride // 4 for stride in tensor.strides)
-        view = storage + b"K\x00" + numbers(tensor.shape) + numbers(strides)
-        body += text(name) + b"ctorch._utils\n_rebuild_tensor\n(" + view + b"tRs"
-        data += struct.pack("<q", tensor.size) + tensor.tobytes()
-    before = b"".join(pickle.dumps(each, 2) for each in (torch_file.MAGIC, 1001, {}))
-    return before + body + b"." + pickle.dumps(list(tensors), 2) + data
-
-
 @pytest.fixture(scope="module")
 def heads() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
@@ -299,7 +277,7 @@ def test_a_torch_file_of_vgg16_loads_and_converts(torchvision, tmp_path, capsys)
     np.testing.assert_array_equal(before.kernels["conv5_3"], expected)
 
     out = tmp_path / "vgg16.safetensors"
-    assert run("convert", tmp_path / "vgg16.pth", out) == 0
+    assert run("convert", tmp_path / "vgg16.pth", "--out", out) == 0
     assert capsys.readouterr().out.startswith(f"{out}: VGG-16, torchvision, ")
     with safetensors.safe_open(out, framework="numpy") as file:
         assert file.metadata() == {
@@ -342,14 +320,14 @@ def test_a_converted_inception_is_not_official(tmp_path):
 
 def test_what_cannot_be_converted(heads, tmp_path, capsys):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    assert run("convert", tmp_path / "other.npz", tmp_path / "out.safetensors") == 2
+    assert run("convert", tmp_path / "other.npz", "--out", tmp_path / "out.safetensors") == 2
     assert "holds none of VGG-16, LPIPS heads and Inception-v3" in error(capsys)
     np.savez(tmp_path / "heads.npz", **heads)
-    assert run("convert", tmp_path / "heads.npz", tmp_path / "out.npz") == 2
+    assert run("convert", tmp_path / "heads.npz", "--out", tmp_path / "out.npz") == 2
     assert "is named *.safetensors" in error(capsys)
-    assert run("convert", tmp_path / "heads.npz", tmp_path / "absent" / "out.safetensors") == 2
+    assert run("convert", tmp_path / "heads.npz", "--out", tmp_path / "absent" / "out.safetensors") == 2
     assert "cannot be written" in error(capsys)
     np.savez(tmp_path / "heads.npz", **{name: head for name, head in heads.items() if "lin4" not in name})
-    assert run("convert", tmp_path / "heads.npz", tmp_path / "out.safetensors") == 2
+    assert run("convert", tmp_path / "heads.npz", "--out", tmp_path / "out.safetensors") == 2
     assert "lin4.model.1.weight is missing" in error(capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["heads.npz", "other.npz"]

@@ -8,7 +8,7 @@ import safetensors.numpy
 
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.weights import inception, lpips, tensor_file, vgg16
+from dpconv_jax.weights import inception, lpips, model_file, released, tensor_file, vgg16
 
 VGG_MARKS = ("conv1_1/kernel", vgg16.TORCHVISION_MARK, vgg16.KERAS_MARK)  # the first kernel by each of its names
 
@@ -18,6 +18,17 @@ class Converted(NamedTuple):
 
     metadata: dict[str, str]
     tensors: int
+
+
+def convert_released(source: str | pathlib.Path, out: str | pathlib.Path) -> Converted:
+    """Writes the generator that the paper's authors published as one that `dpconv_jax.load` takes: DPConv `released`.
+
+    Raises UsageError as `convert` does, and where `source` is not that generator's state dict.
+    """
+    tensors, _ = tensor_file.read(source)
+    params = released.parameters(tensors, source=source)
+    model_file.save(out, params, released.METADATA)
+    return Converted({"network": "DPConv released"}, len(params))
 
 
 def convert(source: str | pathlib.Path, out: str | pathlib.Path) -> Converted:

@@ -1,5 +1,6 @@
 """A trained generator as one `.safetensors` file that needs no config: parameters by dotted name, the rest as metadata.
 
+Parameters are float32, or float16 in files of half the size; what is read is float32.
 Metadata, all strings, what is not text as JSON: `format`, `model`, `options` (the other fields of its config.model),
 `size` and `step` (of its training), `input` (a `Convention`) and `sha256` (over all of the above and the tensors).
 """
@@ -15,6 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import nnx, traverse_util
+from numpy.typing import DTypeLike
 
 from dpconv_jax import models
 from dpconv_jax.errors import UsageError
@@ -32,7 +34,7 @@ class Metadata:
     model: str
     options: dict[str, Any]  # the fields of config.model but its name
     size: int  # side of the training images
-    step: int
+    step: int | None  # None where nobody says
 
     @classmethod
     def of_training(cls, config: dict[str, Any], step: int, *, workdir: str | os.PathLike[str]) -> "Metadata":
@@ -61,12 +63,15 @@ def shapes(generator: Generator) -> Params:
     return nnx.to_pure_dict(nnx.state(generator))
 
 
-def save(path: str | os.PathLike[str], params: Params, metadata: Metadata) -> None:
-    """Writes the whole file or nothing. Raises UsageError where `path` cannot be written or is no `.safetensors`."""
+def save(path: str | os.PathLike[str], params: Params, metadata: Metadata, *, dtype: DTypeLike = np.float32) -> None:
+    """Writes the whole file or nothing, its tensors as `dtype`: float32, or float16 for half the size.
+
+    Raises UsageError where `path` cannot be written or is no `.safetensors`.
+    """
     path = pathlib.Path(path)
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: a weight file is named *.safetensors")
-    tensors = {name: np.asarray(value, order="C") for name, value in _flat(params).items()}
+    tensors = {name: np.asarray(value, dtype, order="C") for name, value in flat(params).items()}
     header = {name: value if isinstance(value, str) else json.dumps(value) for name, value in _fields(metadata).items()}
     header["sha256"] = _sha256(tensors, header)
     try:
@@ -100,12 +105,13 @@ def read(path: str | os.PathLike[str]) -> tuple[Params, Metadata]:
         size=json.loads(header["size"]),
         step=json.loads(header["step"]),
     )
-    return matched(tensors, shapes(build(metadata)), source=path), metadata
+    widened = {name: np.float32(each) if each.dtype == np.float16 else each for name, each in tensors.items()}
+    return matched(widened, shapes(build(metadata)), source=path), metadata
 
 
 def matched(params: Params, shapes: Params, *, source: str | os.PathLike[str]) -> Params:
     """`params`, nested or by dotted name, in the tree of `shapes`; UsageError lists all that does not fit."""
-    ours = _flat(params)
+    ours = flat(params)
     wanted = traverse_util.flatten_dict(shapes)
     by_name = {".".join(map(str, keys)): (keys, leaf) for keys, leaf in wanted.items()}
     faults = [f"{name} is missing" for name in by_name if name not in ours]
@@ -118,8 +124,9 @@ def matched(params: Params, shapes: Params, *, source: str | os.PathLike[str]) -
     return traverse_util.unflatten_dict({keys: ours[name] for name, (keys, _) in by_name.items()})
 
 
-def _flat(params: Params) -> dict[str, np.ndarray]:
-    return {".".join(map(str, keys)): np.asarray(leaf) for keys, leaf in traverse_util.flatten_dict(params).items()}
+def flat(params: Params) -> dict[str, Any]:
+    """Nested parameters, or their shapes, by dotted name."""
+    return {".".join(map(str, keys)): leaf for keys, leaf in traverse_util.flatten_dict(params).items()}
 
 
 def _fields(metadata: Metadata) -> dict[str, Any]:
