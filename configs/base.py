@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
     config.mask.coverage = 0.05  # least share of the clothing that a hole covers, where the region is known
 
     config.train = ConfigDict()
+    config.train.init = ""  # a weight file to begin with, "starter" for the one of this package; "" draws from the seed
     config.train.steps = 120_000
     config.train.batch_size = 64  # global, over all devices
     config.train.dtype = "float32"  # of compute; parameters, Gram matrices, mask sums and losses stay float32

@@ -4,6 +4,8 @@ no variant      the demo: drawn garments at 64 x 64, a few steps, no style term;
                 networks have hardly begun to learn
 clothing_small  real photos at 64 x 64, half width, the full loss, its style term in the last steps; made for CPU cores;
                 needs --config.data.manual_dir and --config.vgg.weights
+starter         the weights in this package beside the methods without learning, on real photos at 128 x 128; trains
+                nothing; needs --config.data.manual_dir, and --config.vgg.weights for LPIPS
 paper           the four datasets: 256 x 256, batch 64, 120,000 steps, Eq. (5); needs --config.vgg.weights
 
 A whole training config as in configs/base.py, which every learned method shares, and the sections of the table.
@@ -41,7 +43,7 @@ def of_the_table(config: ConfigDict, *, datasets: tuple[str, ...]) -> ConfigDict
     config.datasets = datasets
     config.recipes = ConfigDict(RECIPES)
     config.by_dataset = ConfigDict()  # fields of config.data that a dataset has otherwise; "" changes none
-    # A workdir or .safetensors in place of a training; {dataset} in it is the dataset's name.
+    # In place of a training: a workdir, a .safetensors or "starter"; {dataset} in it is the dataset's name.
     config.weights = ConfigDict(dict.fromkeys(RECIPES, ""))
     config.networks = ConfigDict()  # files of the metrics' networks; "" takes the fetched one, if any
     config.networks.inception = ""
@@ -74,6 +76,13 @@ def clothing_small() -> ConfigDict:
     return config
 
 
+def starter() -> ConfigDict:
+    config = of_the_table(dpconv.starter(), datasets=("clothing_small",))
+    config.methods = ("dpconv", "telea", "ns", "biharmonic", "patchmatch", "mean")
+    config.weights.dpconv = "starter"
+    return config
+
+
 def paper() -> ConfigDict:
     config = of_the_table(dpconv.base.get_config(), datasets=dpconv.PAPER)
     config.train.eval_every = 30_000
@@ -85,7 +94,7 @@ def paper() -> ConfigDict:
 
 def get_config(variant: str = "") -> ConfigDict:
     """The table named after the colon; raises ValueError naming the known ones."""
-    tables = {"": demo, "clothing_small": clothing_small, "paper": paper}
+    tables = {"": demo, "clothing_small": clothing_small, "starter": starter, "paper": paper}
     if variant not in tables:
         raise ValueError(f"no variant {variant!r} of configs/table1.py; known: {', '.join(filter(None, tables))}")
     return tables[variant]()

@@ -273,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit code, once the page was stopped by Ctrl-C or SIGTERM. Raises UsageError for a mistake."""
     parser = door.Parser(prog="python -m dpconv_jax.demo", description=__doc__)
     add = parser.add_argument
-    add("--checkpoint", required=True, type=pathlib.Path, metavar="WORKDIR|FILE", help="the trained network")
+    add("--checkpoint", type=pathlib.Path, metavar="WORKDIR|FILE", help="the network; default: that of this package")
     add("--host", default="127.0.0.1", help="whom to serve: %(default)s is this machine alone, 0.0.0.0 its network")
     add("--port", default=7860, type=int, help="default %(default)s")
     add("--max_pixels", default=MAX_PIXELS, type=int, help="larger photos are refused; default %(default)s")
@@ -289,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     from dpconv_jax import compilation, model  # after the flags: a mistake in them should not wait for jax
 
     compilation.keep_compiled()
-    network = model.load(options.checkpoint)
+    network = model.of_command(options.checkpoint)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Gradio itself opens what the browser sends; Pillow refuses twice this.
     Image.MAX_IMAGE_PIXELS = options.max_pixels

@@ -21,7 +21,7 @@ from flax import nnx
 from dpconv_jax.door import Parser, run
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.model import Model, load
+from dpconv_jax.model import Model, of_command
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TOLERANCE = {".stablehlo": 1e-5, ".onnx": 1e-4}  # of a file against the live model: XLA again, and other kernels
@@ -100,7 +100,7 @@ def difference(model: Model, exported: Inpaint, shapes: list[tuple[int, int, int
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake and for a file that differs from the live model."""
     parser = Parser(prog="python -m dpconv_jax.export", description=__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="PATH", help="a workdir or a weight file")
+    parser.add_argument("--checkpoint", metavar="WORKDIR|FILE", help="the network; default: that of this package")
     parser.add_argument("--out", required=True, type=pathlib.Path, metavar="FILE", help="*.stablehlo or *.onnx")
     parser.add_argument("--size", type=_size, metavar="HxW", help="the size of an .onnx (default: the training's)")
     options = parser.parse_args(arguments)
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--size is for an .onnx; {out} will take every size")
 
     with jax.default_device(jax.devices("cpu")[0]):  # the tolerances are of CPUs
-        model = load(options.checkpoint)
+        model = of_command(options.checkpoint)
         side, limit = model.metadata.size, model.largest
         height, width = options.size or (side, side)
         if out.suffix == ".onnx":
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from error
     print(
-        f"{out}: {model.metadata.model}, step {model.metadata.step}, {len(content) / 2**20:.1f} MiB, {free}, "
+        f"{out}: {model.metadata}, {len(content) / 2**20:.1f} MiB, {free}, "
         f"max |difference| to the live model {found:.1e}"
     )
     return 0

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake in the command."""
     parser = door.Parser(prog="python -m dpconv_jax.inpaint", description=__doc__)
     add = parser.add_argument
-    add("--checkpoint", required=True, type=pathlib.Path, metavar="WORKDIR|FILE", help="the trained network")
+    add("--checkpoint", type=pathlib.Path, metavar="WORKDIR|FILE", help="the network; default: that of this package")
     add("--image", required=True, type=pathlib.Path, metavar="FILE|DIR")
     add("--mask", type=pathlib.Path, metavar="FILE|DIR")
     add("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="a rectangle to fill, in pixels; repeatable")
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         from dpconv_jax import compilation, model  # after the flags: a mistake in them should not wait for jax
 
         compilation.keep_compiled()
-        network = model.load(given.checkpoint)
+        network = model.of_command(given.checkpoint)
         start = time.perf_counter()
         with Counter(total=len(todo), unit="photos") as counter:
             options = folder.Options(boxes, given.mask_hole, given.dilate, given.feather)

@@ -145,14 +145,15 @@ class Model:
         return _apply(self.graph, self.params, x, mask, inside)
 
 
-def load(path: str | os.PathLike[str], *, step: int | str | None = "best") -> Model:
+def load(path: str | os.PathLike[str] | None = None, *, step: int | str | None = "best") -> Model:
     """The model of a workdir (averaged parameters where there are any) or of an exported file.
 
+    Without a path it is the one that comes with this package; weights/starter/README.md says what it is good for.
     `step` of a workdir: "best" by its validation, a number, or None for the newest.
 
     Raises UsageError where `path` is neither, or is damaged.
     """
-    path = pathlib.Path(path)
+    path = model_file.STARTER if path is None else pathlib.Path(path)
     if path.is_dir():
         params, config, found = restore_generator(path, step=step)
         metadata = model_file.Metadata.of_training(config, found, workdir=path)
@@ -164,6 +165,15 @@ def load(path: str | os.PathLike[str], *, step: int | str | None = "best") -> Mo
     else:
         raise UsageError(f"{path}: no such workdir or weight file")
     return Model(graph=nnx.graphdef(generator), params=jax.tree.map(jnp.asarray, params), metadata=metadata)
+
+
+def of_command(path: str | os.PathLike[str] | None) -> Model:
+    """What `--checkpoint` names, and a line on standard output where nothing was named. Raises as `load`."""
+    network = load(path)
+    if path is None:
+        said = f"{network.metadata}, trained for hours and not for days"
+        print(f"no --checkpoint: using the starter weights of this package ({said})", flush=True)
+    return network
 
 
 @functools.partial(jax.jit, static_argnums=0)

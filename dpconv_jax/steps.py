@@ -11,7 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
+from flax import nnx, traverse_util
 from ml_collections import ConfigDict
 
 from dpconv_jax import models, recipes
@@ -117,6 +117,20 @@ def initialise(gan: Gan, config: ConfigDict) -> GanState:
         generator_optimizer=gan.generator_optimizer.init(generator),
         discriminator_optimizer=gan.discriminator_optimizer.init(discriminator),
         ema=jax.tree.map(jnp.copy, whole) if config.optim.ema else None,
+    )
+
+
+def begun_with(state: GanState, whole: Tree) -> GanState:
+    """`state` with a generator that is trained already, `whole` its parameters and statistics."""
+    leaves = traverse_util.flatten_dict(whole)
+
+    def taken(tree: Tree) -> Tree:
+        return traverse_util.unflatten_dict({keys: leaves[keys] for keys in traverse_util.flatten_dict(tree)})
+
+    return state.replace(
+        generator=taken(state.generator),
+        generator_stats=taken(state.generator_stats),
+        ema=None if state.ema is None else taken(state.ema),
     )
 
 

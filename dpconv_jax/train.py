@@ -31,7 +31,7 @@ from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.progress import Reporter
 from dpconv_jax.signals import INTERRUPTED, Stop
 from dpconv_jax.trees import Tree
-from dpconv_jax.weights import tensor_file, vgg16
+from dpconv_jax.weights import model_file, tensor_file, vgg16
 from dpconv_jax.workdir import FREE, compare, remember
 from dpconv_jax.writers import Silent, Writer, grid, read_scalars
 
@@ -106,8 +106,10 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
     with processes.main_first("config"):
         remember(config, workdir, step=newest_step(workdir), write=processes.is_main())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
-    state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
-    state = checkpoints.restore_newest(state)
+    state = steps.initialise(gan, config)
+    if config.train.init:
+        state = begun_with(config, state)
+    state = checkpoints.restore_newest(jax.device_put(state, sharding.replicated(mesh)))
     describe(config, state, source, mesh)
 
     inpaint = Inpainter(gan.generator, mesh, batch_size=config.eval.batch_size)
@@ -182,6 +184,18 @@ def check(config: ConfigDict) -> Mesh:
         raise UsageError(f"mask.coverage is {coverage}; it must lie in [0, 1]")
     classical.batched(config.eval.baselines)
     return mesh
+
+
+def begun_with(config: ConfigDict, state: steps.GanState) -> steps.GanState:
+    """`state` with the generator of train.init. UsageError where that file is none, or of another network."""
+    params, metadata = model_file.read(model_file.located(config.train.init))
+    theirs = {"name": metadata.model, **metadata.options}
+    ours = {name: tuple(value) if isinstance(value, list) else value for name, value in config.model.to_dict().items()}
+    differing = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
+    if differing := [name for name in differing if name != "dropout"]:
+        was = "; ".join(f"model.{name} is {ours.get(name)}, there {theirs.get(name)}" for name in differing)
+        raise UsageError(f"train.init is {config.train.init}, of another network: {was}")
+    return steps.begun_with(state, params)
 
 
 def load_vgg(config: ConfigDict) -> VGG16 | None:

@@ -24,6 +24,7 @@ from dpconv_jax.models import GENERATORS
 from dpconv_jax.panel import PANEL, Score
 from dpconv_jax.study import bars, cells, entries, lineup, published, table1, tables
 from dpconv_jax.study.results import Cell, Results, failed
+from dpconv_jax.weights import model_file
 
 DATASET, STEPS, BUCKETS = "image_folder", 2, ("0.0-0.2", "0.2-0.4", "0.4-1.0")
 
@@ -516,7 +517,10 @@ def test_entries_that_cannot_be_scored(photos, tmp_path, capsys):
     [
         (["--workdir=x"], "--config"),
         (["--config=configs/none.py", "--workdir=x"], "configs/none.py"),
-        (["--config={config}:y", "--workdir=x"], "no variant 'y' of configs/table1.py; known: clothing_small, paper"),
+        (
+            ["--config={config}:y", "--workdir=x"],
+            "no variant 'y' of configs/table1.py; known: clothing_small, starter",
+        ),
         (["--config={config}"], "--workdir"),
         (["export", "--config={config}"], "--out"),
         (["export", "--config={config}", "--out=x", "--workdir=x"], "workdir"),
@@ -583,6 +587,15 @@ def test_the_recipes_of_the_table(variant):
             assert theirs.model.dilations == (1, 2, 3, 1)
     config.train.steps = 50
     assert lineup.settings(config, method="pconv_liu2018", dataset=dataset).optim.finetune == 0.1
+
+
+def test_the_starter_weights_have_a_table():
+    config = recipes.get_config("starter")
+    ours = lineup.settings(config, method="dpconv", dataset="clothing_small")
+    path = lineup.given_weights(config, method="dpconv", dataset="clothing_small")
+    _, metadata = model_file.read(path)
+    assert metadata.options["variant"] == ours.model.variant == "prefilled"
+    assert {*config.methods} >= {"dpconv", "telea", "ns", "biharmonic"} <= {*config.recipes, *classical.METHODS}
 
 
 def test_the_papers_datasets_have_its_crops_and_folders_of_their_own():

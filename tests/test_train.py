@@ -13,7 +13,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
-from toy import SIZE, Toy, flat_vgg, tiny, twenty_photos
+from toy import SIZE, Toy, flat_vgg, tiny, twenty_photos, weight_file
 
 from dpconv_jax import sharding, steps, train
 from dpconv_jax.checkpoints import Checkpoints
@@ -21,6 +21,7 @@ from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.signals import Stop
+from dpconv_jax.weights import model_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -288,6 +289,36 @@ def test_the_loop_writes_what_it_promises_and_resumes_exactly(folder, tmp_path, 
     assert "going on from step 3" in capsys.readouterr().out
     assert int(resumed.step) == 6
     assert digest(resumed) == digest(whole)
+
+
+def test_a_training_begins_with_a_given_generator(folder, tmp_path):
+    config = tiny()
+    config.train.steps = 2
+    before = run(config, folder, tmp_path / "before")
+    metadata = model_file.Metadata(model="toy", options={"dropout": 0.1}, size=SIZE, step=2)
+    model_file.save(tmp_path / "before.safetensors", jax.tree.map(np.asarray, before.best_generator), metadata)
+    config.train.init = str(tmp_path / "before.safetensors")
+    config.optim.generator_lr = 1e-9
+    after = run(config, folder, tmp_path / "after")
+    assert int(after.step) == 2
+    assert distance(before.best_generator, after.best_generator) < 1e-6 < distance(before.generator, after.generator)
+    assert distance(before.discriminator, after.discriminator) > 1e-6
+
+
+def test_a_generator_of_another_kind_is_no_beginning(tmp_path):
+    config = tiny(name="dpconv")
+    config.train.init = str(weight_file(tmp_path / "other.safetensors", dilations=(1, 2, 3, 1)))
+    state = steps.initialise(steps.build(config, steps_per_epoch=1), config)
+    with pytest.raises(
+        UsageError, match=r"model\.dilations is \(1, 1, 1, 1\), there \(1, 2, 3, 1\)$"
+    ):
+        train.begun_with(config, state)
+    config.train.init = "starter"
+    with pytest.raises(UsageError, match=r"model\.variant is paper, there prefilled"):
+        train.begun_with(config, state)
+    config.train.init = str(tmp_path / "absent.safetensors")
+    with pytest.raises(UsageError, match="no such weight file"):
+        train.begun_with(config, state)
 
 
 @pytest.mark.slow

@@ -20,13 +20,15 @@ def pyramid_fill(x: jax.Array, mask: jax.Array, inside: jax.Array | None = None)
     inside: (B, H, W, 1), 1 = image, 0 = beyond it; inside, the fill is that of the image alone.
     """
     mask = lax.stop_gradient(mask).astype(jnp.float32)
-    x = jnp.where(mask > 0, lax.stop_gradient(x).astype(jnp.float32), 0)
+    x = lax.stop_gradient(x).astype(jnp.float32)
+    x = jnp.where(mask > 0, x, jnp.zeros_like(x))
     image = jnp.ones_like(mask) if inside is None else inside.astype(jnp.float32)
     levels = [(x, mask, image)]
     for _ in range(LEVELS):
         x, mask, image = levels[-1]
         count = _sum_of_four(mask)
-        levels.append((_sum_of_four(x) / jnp.maximum(count, 1), jnp.minimum(count, 1), _largest_of_four(image)))
+        above = _sum_of_four(x) / jnp.maximum(count, 1)
+        levels.append((above, jnp.sign(count), jnp.sign(_sum_of_four(image))))
     x, mask, _ = levels[-1]
     fill = jnp.sum(x, (1, 2), keepdims=True) / jnp.maximum(jnp.sum(mask, (1, 2), keepdims=True), 1)
     fill = jnp.where(mask > 0, x, fill)
@@ -38,26 +40,27 @@ def pyramid_fill(x: jax.Array, mask: jax.Array, inside: jax.Array | None = None)
 
 
 def _sum_of_four(x: jax.Array) -> jax.Array:
-    return lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), _padding())
-
-
-def _largest_of_four(x: jax.Array) -> jax.Array:
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), _padding())
-
-
-def _padding() -> list[tuple[int, int]]:
-    return [(0, 0), (0, 1), (0, 1), (0, 0)]
+    """Sums of 2 x 2, with zeros beyond the last row and column."""
+    for axis in (1, 2):
+        side = x.shape[axis]
+        padded = jnp.concatenate([x, _zero_line(x, axis)], axis)
+        first, second = (lax.slice_in_dim(padded, start, start + side, stride=2, axis=axis) for start in (0, 1))
+        x = first + second
+    return x
 
 
 def _doubled(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """x (B, h, w, C) enlarged bilinearly, with zeros around it, and cut to `shape` (B, H, W, C)."""
     for axis in (1, 2):
-        ends = [(0, 0)] * 4
-        ends[axis] = (1, 1)
-        padded = jnp.pad(x, ends)
-        before, here, after = (lax.slice_in_dim(padded, first, first + x.shape[axis], axis=axis) for first in range(3))
-        pair = jnp.stack([0.25 * before + 0.75 * here, 0.75 * here + 0.25 * after], axis + 1)
+        side, zeros = x.shape[axis], _zero_line(x, axis)
+        before = jnp.concatenate([zeros, lax.slice_in_dim(x, 0, side - 1, axis=axis)], axis)
+        after = jnp.concatenate([lax.slice_in_dim(x, 1, side, axis=axis), zeros], axis)
+        pair = jnp.stack([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis + 1)
         sides = list(x.shape)
         sides[axis] *= 2
         x = lax.slice_in_dim(pair.reshape(sides), 0, shape[axis], axis=axis)
     return x
+
+
+def _zero_line(x: jax.Array, axis: int) -> jax.Array:
+    return jnp.zeros_like(lax.slice_in_dim(x, 0, 1, axis=axis))

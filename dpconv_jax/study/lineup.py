@@ -57,7 +57,7 @@ def is_learned(config: ConfigDict, method: str) -> bool:
 def given_weights(config: ConfigDict, *, method: str, dataset: str) -> pathlib.Path | None:
     """What to use instead of a training, None where it is trained."""
     path = config.weights.get(method, "")
-    return pathlib.Path(path.replace("{dataset}", dataset)) if path else None
+    return model_file.located(path.replace("{dataset}", dataset)) if path else None
 
 
 def check(config: ConfigDict, workdir: pathlib.Path) -> None:

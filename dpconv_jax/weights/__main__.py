@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "export":
         metadata = export(options.workdir, options.file, step=options.step, dtype=options.dtype)
-        print(f"{options.file}: {metadata.model}, step {metadata.step}")
+        print(f"{options.file}: {metadata}")
     elif options.command == "list":
         print(f"{store.folder()}", *map(describe, store.KNOWN), sep="\n\n")
     elif options.command == "fetch":

@@ -24,6 +24,7 @@ from dpconv_jax.files import write_whole
 from dpconv_jax.models.generator import Generator
 
 FORMAT = "dpconv_jax generator 2"
+STARTER = pathlib.Path(__file__).with_name("starter") / "dpconv_prefilled.safetensors"  # README.md there is its card
 Params = dict[str, Any]  # nested dicts of arrays
 
 
@@ -35,6 +36,11 @@ class Metadata:
     options: dict[str, Any]  # the fields of config.model but its name
     size: int  # side of the training images
     step: int | None  # None where nobody says
+
+    def __str__(self) -> str:
+        """As in "dpconv prefilled, step 100"."""
+        name = " ".join([self.model, *filter(None, [self.options.get("variant")])])
+        return name if self.step is None else f"{name}, step {self.step}"
 
     @classmethod
     def of_training(cls, config: dict[str, Any], step: int, *, workdir: str | os.PathLike[str]) -> "Metadata":
@@ -48,6 +54,11 @@ class Metadata:
         except (KeyError, TypeError, ValueError, UsageError) as error:
             reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
             raise UsageError(f"{pathlib.Path(workdir) / 'config.json'} is damaged: {reason}") from error
+
+
+def located(name: str | os.PathLike[str]) -> pathlib.Path:
+    """The path that a config means: of the weights in this package where `name` is "starter"."""
+    return STARTER if name == "starter" else pathlib.Path(name)
 
 
 def build(metadata: Metadata) -> Generator:
