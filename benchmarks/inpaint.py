@@ -62,7 +62,7 @@ def hole_error(tasks: list[folder.Task]) -> float:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--checkpoint", help="default: the starter weights")
     parser.add_argument("--photos", required=True, type=pathlib.Path)
     parser.add_argument("--workdir", required=True, type=pathlib.Path)
     parser.add_argument("--repeat", type=int, default=2)
@@ -76,7 +76,8 @@ def main() -> None:
     }
     print(f"{len(photos)} photos, {sum(np.prod(Image.open(path).size) for path in photos) / 1e6:.1f} megapixels")
 
-    command = [sys.executable, "-m", "dpconv_jax.inpaint", f"--checkpoint={options.checkpoint}"]
+    command = [sys.executable, "-m", "dpconv_jax.inpaint"]
+    command += [f"--checkpoint={options.checkpoint}"] if options.checkpoint else []
     command += [f"--image={options.photos}", f"--mask={mask_folder}", f"--out={options.workdir / 'dpconv'}"]
     command += ["--mask_hole=white", "--overwrite"]
     for run in range(options.repeat):

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["UsageError", "load"]
 
 
-def load(path: str | os.PathLike[str]) -> "Model":
-    """The trained model of a workdir or a weight file, see `dpconv_jax.model.Model`.
+def load(path: str | os.PathLike[str] | None = None) -> "Model":
+    """The trained model of a workdir or a weight file, see `dpconv_jax.model.Model`; without a path the package's own.
 
     Raises UsageError where `path` is neither, or is damaged.
     """

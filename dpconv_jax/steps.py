@@ -127,7 +127,8 @@ def begun_with(state: GanState, whole: Tree) -> GanState:
     def taken(tree: Tree) -> Tree:
         return traverse_util.unflatten_dict({keys: leaves[keys] for keys in traverse_util.flatten_dict(tree)})
 
-    return state.replace(
+    return dataclasses.replace(
+        state,
         generator=taken(state.generator),
         generator_stats=taken(state.generator_stats),
         ema=None if state.ema is None else taken(state.ema),

@@ -23,6 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("weights")
     weight_file(folder / "paper.safetensors")
     weight_file(folder / "released.safetensors", variant="released")
+    weight_file(folder / "prefilled.safetensors", variant="prefilled")
     weight_file(folder / "limited.safetensors", dilations=(2, 4, 8, 2), size=64)
     return folder
 
@@ -48,7 +49,7 @@ def test_stablehlo_takes_every_batch_and_size(folder, tmp_path, capsys):
     path, out = folder / "paper.safetensors", tmp_path / "model.stablehlo"
     assert door.run(export.main, [f"--checkpoint={path}", f"--out={out}"]) == 0
     line = capsys.readouterr().out
-    assert line.startswith(f"{out}: dpconv, step 7, ") and line.count("\n") == 1
+    assert line.startswith(f"{out}: dpconv paper, step 7, ") and line.count("\n") == 1
     assert "batch and size free (multiples of 8), max |difference| to the live model " in line
     assert [*tmp_path.iterdir()] == [out]
 
@@ -62,7 +63,7 @@ def test_stablehlo_takes_every_batch_and_size(folder, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("variant", ["paper", "released", "prefilled"])
 def test_stablehlo_with_more_positions_than_a_block_of_attention(folder, variant):
     path = folder / f"{variant}.safetensors"
     exported = export.from_stablehlo(export.to_stablehlo(dpconv_jax.load(path)))
@@ -123,7 +124,7 @@ def test_onnx_takes_every_batch(folder, tmp_path):
     command = [sys.executable, "-m", "dpconv_jax.export", f"--checkpoint={path}", f"--out={out}", "--size=136x144"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith(f"{out}: dpconv, step 7, ") and "batch free, size 136 x 144" in done.stdout
+    assert done.stdout.startswith(f"{out}: dpconv paper, step 7, ") and "batch free, size 136 x 144" in done.stdout
     exported = export.from_onnx(out.read_bytes())
     for batch in (1, 3):
         assert_is_the_live_model(exported, path, (batch, 136, 144), 1e-4)

@@ -113,7 +113,7 @@ def texts() -> Iterator[pathlib.Path]:
     """The tracked text files, the lock apart."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for path in map(ROOT.joinpath, filter(None, listed.split("\0"))):
-        if path.suffix not in {".png", ".jpg", ".npz", ".lock"} and path.is_file():
+        if path.suffix not in {".png", ".jpg", ".npz", ".safetensors", ".lock"} and path.is_file():
             yield path
 
 
