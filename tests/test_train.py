@@ -309,9 +309,7 @@ def test_a_generator_of_another_kind_is_no_beginning(tmp_path):
     config = tiny(name="dpconv")
     config.train.init = str(weight_file(tmp_path / "other.safetensors", dilations=(1, 2, 3, 1)))
     state = steps.initialise(steps.build(config, steps_per_epoch=1), config)
-    with pytest.raises(
-        UsageError, match=r"model\.dilations is \(1, 1, 1, 1\), there \(1, 2, 3, 1\)$"
-    ):
+    with pytest.raises(UsageError, match=r"model\.dilations is \(1, 1, 1, 1\), there \(1, 2, 3, 1\)$"):
         train.begun_with(config, state)
     config.train.init = "starter"
     with pytest.raises(UsageError, match=r"model\.variant is paper, there prefilled"):
