@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from dpconv_jax.layers.partial_conv import Source
 from dpconv_jax.models.dpconv import DPConv, _decoder_activation, _encoder_activation
 from dpconv_jax.models.generator import Generator, Masks
 from dpconv_jax.models.pconv import PConv
@@ -14,8 +15,11 @@ from dpconv_jax.models.pconv import PConv
 class PlainDPConv(DPConv):
     """The `paper` graph with ordinary convolutions: what the mask path is measured against."""
 
-    def _paper(self, x: jax.Array, masks: Masks, inside: jax.Array | None, dropout_key: jax.Array | None) -> jax.Array:
+    def _paper(
+        self, seen: list[Source], masks: Masks, inside: jax.Array | None, dropout_key: jax.Array | None
+    ) -> jax.Array:
         up, same = True, False
+        x = seen[0].features
         e0 = nnx.relu(self.e0.plain([x], [same]))
         e2 = _encoder_activation(self.e2.plain([_encoder_activation(self.e1.plain([e0], [same]))], [same]))
         e3 = _encoder_activation(self.e3.plain([e2], [same]))

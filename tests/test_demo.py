@@ -135,7 +135,7 @@ def test_mistakes_are_one_line(monkeypatch, capsys):
         ports = [each.getsockname()[1] for each in (taken, free)]
         free.close()
         for arguments, words in (
-            ([], "--checkpoint"),
+            (["--model=x"], "--model"),
             (["--checkpoint=x", "--port=y"], "--port"),
             (["--checkpoint=x", "--port=99999"], "--port 99999: "),
             (["--checkpoint=x", f"--port={ports[0]}"], "in use"),
