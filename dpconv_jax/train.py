@@ -107,7 +107,7 @@ def train_to_the_end(config: ConfigDict, workdir: str | os.PathLike[str], *, sto
         remember(config, workdir, step=newest_step(workdir), write=processes.is_main())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
     state = steps.initialise(gan, config)
-    if config.train.init:
+    if config.train.init and newest_step(workdir) is None:
         state = begun_with(config, state)
     state = checkpoints.restore_newest(jax.device_put(state, sharding.replicated(mesh)))
     describe(config, state, source, mesh)

@@ -205,13 +205,13 @@ class _Line(NamedTuple):
     def over(cls, target: np.ndarray, *, sight: Sight) -> "_Line":
         """target: bool (side,), where there is something to fill."""
         side, found = len(target), np.flatnonzero(target).tolist()
-        first, last = max(0, found[0] - sight.size // 2), min(side, found[-1] + 1 + sight.size // 2)
+        first, last = max(0, found[0] - sight.size // 2) // 2 * 2, min(side, found[-1] + 1 + sight.size // 2)
         extent, overlap = max(last - first, sight.size // 2), sight.limit // 4
         number = 1 if extent <= sight.limit else math.ceil((extent - overlap) / (sight.limit - overlap))
         step = math.lcm(STEP, sight.stride)
         length = min(-(-(extent + (number - 1) * overlap) // (number * step)) * step, sight.limit)
         if number == 1:
-            first = max(0, min(first - (length - (last - first)) // 2, side - length))
+            first = -(-max(0, min(first - (length - (last - first)) // 2, side - length)) // 2) * 2
         starts = np.linspace(first // 2, -(-max(first, last - length) // 2), number)
         return cls(side, length, [2 * round(start) for start in starts])
 

@@ -303,6 +303,9 @@ def test_a_training_begins_with_a_given_generator(folder, tmp_path):
     assert int(after.step) == 2
     assert distance(before.best_generator, after.best_generator) < 1e-6 < distance(before.generator, after.generator)
     assert distance(before.discriminator, after.discriminator) > 1e-6
+    (tmp_path / "before.safetensors").unlink()
+    config.train.steps = 3
+    assert int(run(config, folder, tmp_path / "after").step) == 3  # what it began with is not asked for again
 
 
 def test_a_generator_of_another_kind_is_no_beginning(tmp_path):

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -58,6 +58,7 @@ class Recorder:
     seed=st.integers(0, 9),
     share=st.sampled_from([0.001, 0.3]),
 )
+@example(side=205, limit=128, size=16, seed=5, share=0.001)  # as long as a window, from an odd pixel to the last one
 def test_windows_of_a_line_cover_what_is_to_fill(side, limit, size, seed, share):
     target = np.random.default_rng(seed).random(side) < share
     target[seed * side // 10] = True
