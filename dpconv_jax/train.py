@@ -190,9 +190,9 @@ def begun_with(config: ConfigDict, state: steps.GanState) -> steps.GanState:
     """`state` with the generator of train.init. UsageError where that file is none, or of another network."""
     params, metadata = model_file.read(model_file.located(config.train.init))
     theirs = {"name": metadata.model, **metadata.options}
-    ours = {name: tuple(value) if isinstance(value, list) else value for name, value in config.model.to_dict().items()}
-    differing = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
-    if differing := [name for name in differing if name != "dropout"]:
+    ours = model_file.plain(config.model.to_dict())
+    named = sorted((ours.keys() | theirs.keys()) - {"dropout"})
+    if differing := [name for name in named if ours.get(name) != theirs.get(name)]:
         was = "; ".join(f"model.{name} is {ours.get(name)}, there {theirs.get(name)}" for name in differing)
         raise UsageError(f"train.init is {config.train.init}, of another network: {was}")
     return steps.begun_with(state, params)

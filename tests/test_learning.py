@@ -179,7 +179,10 @@ def test_a_config_with_its_fields():
     [
         ([], "--config must have a value"),
         (["--config=configs/none.py"], "No such file or directory: 'configs/none.py'"),
-        ([f"--config={TABLE}:mnist"], "no variant 'mnist' of configs/table1.py; known: clothing_small, starter"),
+        (
+            [f"--config={TABLE}:mnist"],
+            "no variant 'mnist' of configs/table1.py; known: clothing_small, starter, paper",
+        ),
         ([f"--config={TABLE}", "--config.train.stepz=3"], "stepz"),
         ([f"--config={TABLE}", "--config.train.steps=many"], "many"),
         ([f"--config={TABLE}", "--stepz=3"], "stepz"),

@@ -519,7 +519,7 @@ def test_entries_that_cannot_be_scored(photos, tmp_path, capsys):
         (["--config=configs/none.py", "--workdir=x"], "configs/none.py"),
         (
             ["--config={config}:y", "--workdir=x"],
-            "no variant 'y' of configs/table1.py; known: clothing_small, starter",
+            "no variant 'y' of configs/table1.py; known: clothing_small, starter, paper",
         ),
         (["--config={config}"], "--workdir"),
         (["export", "--config={config}"], "--out"),

@@ -48,7 +48,7 @@ class Metadata:
         try:
             options = dict(config["model"])
             name, size = options.pop("name"), int(config["data"]["size"])
-            metadata = cls(model=name, options=_plain(options), size=size, step=step)
+            metadata = cls(model=name, options=plain(options), size=size, step=step)
             build(metadata)
             return metadata
         except (KeyError, TypeError, ValueError, UsageError) as error:
@@ -112,7 +112,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Params, Metadata]:
         raise UsageError(f"{path} is damaged: its content has not the sha256 it was saved with")
     metadata = Metadata(
         model=header["model"],
-        options=_plain(json.loads(header["options"])),
+        options=plain(json.loads(header["options"])),
         size=json.loads(header["size"]),
         step=json.loads(header["step"]),
     )
@@ -145,8 +145,8 @@ def _fields(metadata: Metadata) -> dict[str, Any]:
     return {"format": FORMAT, **dataclasses.asdict(metadata), "input": convention}
 
 
-def _plain(options: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples."""
+def plain(options: dict[str, Any]) -> dict[str, Any]:
+    """With tuples for lists: JSON has no tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
