@@ -3,7 +3,8 @@
 no variant      the demo: drawn garments at 64 x 64, minutes on two CPU cores; no style term (it needs VGG-16 weights)
 clothing_small  3,409 CC0 photos at 128 x 128, half width, the full loss, its style term in the last 1,000 steps; about
                 70 minutes on two CPU cores
-starter         the weights in this package: clothing_small with the variant `prefilled` and squares of many sizes
+starter         first part of the weights in this package: clothing_small with the variant `prefilled`, zooming
+starter_style   their second part: from the weights of the first (--config.train.init=FILE), the full loss at the end
 image_folder    the same for any tree of images: --config.data.dir=FOLDER
 fashiongen, fashionai, deepfashion, deepfashion2
                 the paper's recipe: 256 x 256, batch 64, 120,000 steps, Eq. (5); two V100 in the paper
@@ -78,6 +79,16 @@ def starter() -> ConfigDict:
     return config
 
 
+def starter_style() -> ConfigDict:
+    config = starter()
+    config.loss.style = 1.0  # its gradient is 0.4 of the pixel term's; with 120 it is 50 times that, and l1 rises
+    config.vgg.start = 1500
+    config.train.steps = 2400
+    config.train.eval_every = 800
+    config.train.image_every = 800
+    return config
+
+
 def image_folder() -> ConfigDict:
     config = clothing_small()
     config.data.name = "image_folder"
@@ -95,7 +106,13 @@ def paper(dataset: str) -> ConfigDict:
 
 def get_config(variant: str = "") -> ConfigDict:
     """The recipe named after the colon; raises ValueError naming the known ones."""
-    recipes = {"": demo, "clothing_small": clothing_small, "starter": starter, "image_folder": image_folder}
+    recipes = {
+        "": demo,
+        "clothing_small": clothing_small,
+        "starter": starter,
+        "starter_style": starter_style,
+        "image_folder": image_folder,
+    }
     if variant in PAPER:
         return paper(variant)
     if variant not in recipes:

@@ -23,12 +23,16 @@ Score = Callable[[Array], Array]  # images -> what the discriminator says of the
 
 
 class Example(NamedTuple):
-    """A batch and what the generator made of it; `coarse` are images made on the way, mostly none."""
+    """A batch and what the generator made of it; `coarse` are images made on the way, mostly none.
+
+    `composited`: the generator leaves valid pixels as they are, so that I_out is I_comp.
+    """
 
     output: Array
     coarse: tuple[Array, ...]
     target: Array
     mask: Array
+    composited: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +96,7 @@ class Kinli2020(Adversarial):
 
     def terms(self, example: Example, *, vgg: VGG16 | None, score: Score, dtype: jnp.dtype) -> dict[str, Array]:
         """Eq. (6), (11), (12) and (14)."""
-        output, coarse, target, mask = example
+        output, coarse, target, mask, _ = example
         terms = dict.fromkeys(self.weights, jnp.zeros(()))
         composite = losses.composite(output=output, target=target, mask=mask)
         if self.pixel:
@@ -101,7 +105,7 @@ class Kinli2020(Adversarial):
                 (losses.pixel(output=image, target=target, mask=mask) for image in images), start=jnp.zeros(())
             )
         if self.style and vgg is not None:
-            ours, theirs, wanted = _features_of_pair(vgg, output, composite, target, dtype)
+            ours, theirs, wanted = _features(vgg, example, composite, dtype)
             terms["style"] = losses.style_total(output_features=ours, composite_features=theirs, target_features=wanted)
         if self.adversarial:
             terms["adversarial"] = losses.adversarial_generator(fake_scores=score(output))
@@ -144,7 +148,7 @@ class Liu2018(Recipe):
 
     def terms(self, example: Example, *, vgg: VGG16 | None, score: Score, dtype: jnp.dtype) -> dict[str, Array]:
         """Their style and total variation are those of our paper's Eq. (9)-(11) and (14)."""
-        output, _, target, mask = example
+        output, _, target, mask, _ = example
         terms = dict.fromkeys(self.weights, jnp.zeros(()))
         composite = losses.composite(output=output, target=target, mask=mask)
         if self.valid:
@@ -153,8 +157,7 @@ class Liu2018(Recipe):
             terms["hole"] = losses.hole(output=output, target=target, mask=mask)
         if self.needs_vgg and vgg is not None:
             ours, theirs, wanted = (
-                [max_pool(each) for each in maps[:3]]
-                for maps in _features_of_pair(vgg, output, composite, target, dtype)
+                [max_pool(each) for each in maps[:3]] for maps in _features(vgg, example, composite, dtype)
             )
             pair = {"output_features": ours, "composite_features": theirs, "target_features": wanted}
             terms["perceptual"], terms["style"] = losses.perceptual(**pair), losses.style_total(**pair)
@@ -214,13 +217,16 @@ def build(name: str, fields: dict[str, Any]) -> Recipe:
     return RECIPES[name](**fields)
 
 
-def _features_of_pair(
-    vgg: VGG16, output: Array, composite: Array, target: Array, dtype: jnp.dtype
+def _features(
+    vgg: VGG16, example: Example, composite: Array, dtype: jnp.dtype
 ) -> tuple[list[Array], list[Array], list[Array]]:
     """VGG-16's maps of the output, of the composite and, without gradient, of the target."""
-    wanted = jax.lax.stop_gradient(features(vgg, target, dtype=dtype))
+    wanted = jax.lax.stop_gradient(features(vgg, example.target, dtype=dtype))
+    if example.composited:
+        maps = [*features(vgg, composite, dtype=dtype)]
+        return maps, maps, [*wanted]
     # One call on both images, side by side in every example: half after half would move them between devices.
-    pair = jnp.stack([output, composite], axis=1)
-    maps = features(vgg, pair.reshape(-1, *output.shape[1:]), dtype=dtype)
+    pair = jnp.stack([example.output, composite], axis=1)
+    maps = features(vgg, pair.reshape(-1, *composite.shape[1:]), dtype=dtype)
     pairs = [stacked.reshape(*pair.shape[:2], *stacked.shape[1:]) for stacked in maps]
-    return [each[:, 0] for each in pairs], [each[:, 1] for each in pairs], list(wanted)
+    return [each[:, 0] for each in pairs], [each[:, 1] for each in pairs], [*wanted]

@@ -53,6 +53,7 @@ class Gan:
     """The static half of both networks and how they are trained."""
 
     generator: nnx.GraphDef
+    composited: bool  # as of the generator
     discriminator: nnx.GraphDef
     recipe: Recipe
     generator_optimizer: optax.GradientTransformation
@@ -76,13 +77,15 @@ def build_recipe(config: ConfigDict) -> Recipe:
 def build(config: ConfigDict, *, steps_per_epoch: int) -> Gan:
     """The static half; no parameter is made. UsageError where the model's or loss's fields have no meaning."""
     recipe = build_recipe(config)
+    generator = build_generator(config)
     dtype = DTYPES[config.train.dtype]
     discriminator = nnx.eval_shape(lambda: recipe.discriminator(dtype=dtype, rngs=nnx.Rngs(0)))
     optim = config.optim
     adam = optax.scale_by_adam(b1=optim.b1, b2=optim.b2)
     clip = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     return Gan(
-        generator=nnx.graphdef(build_generator(config)),
+        generator=nnx.graphdef(generator),
+        composited=generator.composited,
         discriminator=nnx.graphdef(discriminator),
         recipe=recipe,
         generator_optimizer=optax.chain(*clip, adam),
@@ -207,11 +210,16 @@ def discriminator_loss(
     return gan.recipe.discriminator_loss(real_scores=real_scores, fake_scores=fake_scores, key=key), stats
 
 
+def example_of(gan: Gan, images: tuple[jax.Array, ...], batch: Batch) -> Example:
+    """`batch` with `images`, as from `generate`."""
+    return Example(images[0], images[1:], batch["image"], batch["mask"], composited=gan.composited)
+
+
 def generator_loss(
     gan: Gan, images: tuple[jax.Array, ...], batch: Batch, *, vgg: VGG16 | None, discriminator: Tree, stats: Tree
 ) -> tuple[jax.Array, Metrics]:
     """The recipe's loss as a function of `images`, as from `generate`: (total, its weighted terms)."""
-    example = Example(images[0], images[1:], batch["image"], batch["mask"])
+    example = example_of(gan, images, batch)
 
     def score(fake: jax.Array) -> jax.Array:
         return discriminate(gan, discriminator, stats, fake, batch["mask"])[0]
@@ -244,7 +252,7 @@ def train_step(
     )  # fmt: skip
     discriminator_value = discriminator_norm = jnp.zeros(())
     if isinstance(gan.recipe, Adversarial) and gan.recipe.weights["adversarial"]:
-        fake = gan.recipe.judged(Example(images[0], images[1:], batch["image"], batch["mask"]))
+        fake = gan.recipe.judged(example_of(gan, images, batch))
 
         def discriminator_objective(params: Tree) -> tuple[jax.Array, Tree]:
             return discriminator_loss(

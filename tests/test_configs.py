@@ -16,8 +16,8 @@ COMPARED = {  # file, recipe of its own -> fields of the model; sections beside 
     ("gconv", ""): ({"name": "gconv", "width": 1.0, "dilations": (2, 4, 8, 16)}, set()),
     ("gconv", "yu2019"): ({"name": "gconv", "width": 1.0, "dilations": (2, 4, 8, 16)}, {"loss", "optim"}),
 }
-VARIANTS = ("", "clothing_small", "image_folder", "starter", "fashiongen", "fashionai", "deepfashion", "deepfashion2")
-PAPER = VARIANTS[4:]
+PAPER = ("fashiongen", "fashionai", "deepfashion", "deepfashion2")
+VARIANTS = ("", "clothing_small", "image_folder", "starter", "starter_style", *PAPER)
 
 
 def load(file: pathlib.Path) -> Any:
@@ -47,7 +47,8 @@ def shape(config: ConfigDict) -> dict[str, Any]:
 def test_a_variant_states_deltas_of_the_base(variant: str):
     config = parse(f"--config={FILE}:{variant}" if variant else f"--config={FILE}")
     assert shape(config) == shape(load(FILE.with_name("base.py")).get_config())
-    assert config.data.name == {"": "synthetic_garments", "starter": "clothing_small"}.get(variant, variant)
+    others = {"": "synthetic_garments", "starter": "clothing_small", "starter_style": "clothing_small"}
+    assert config.data.name == others.get(variant, variant)
     assert config.train.steps > 0 and config.train.batch_size > 0 and config.data.size % 8 == 0
     # A dilation reaches into the map, whose side is an eighth of the input's.
     assert max(config.model.dilations) < config.data.size // 8

@@ -164,6 +164,25 @@ def test_the_pixel_term_is_of_every_image_a_generator_makes():
     assert {**both, "pixel": 0} == {**alone, "pixel": 0}
 
 
+@pytest.mark.slow
+def test_an_output_that_is_its_composite_has_the_same_loss_and_gradient_from_one_look_at_it():
+    config = pconv.get_config("liu2018-clothing_small")  # style and perceptual: all that is made of features
+    recipe, vgg = steps.build_recipe(config), flat_vgg()
+    rng = np.random.default_rng(0)
+    added, target = rng.random((2, 1, 16, 16, 3), np.float32)
+    mask = (rng.random((1, 16, 16, 1)) < 0.5).astype(np.float32)
+
+    def loss(added: jax.Array, composited: bool) -> jax.Array:
+        example = recipes.Example(mask * target + (1 - mask) * added, (), target, mask, composited)
+        terms = recipe.terms(example, vgg=vgg, score=lambda fake: fake.mean(axis=(1, 2, 3)), dtype=np.float32)
+        return terms["style"] + terms["perceptual"]
+
+    (once, gradient), (twice, expected) = (jax.value_and_grad(loss)(added, whether) for whether in (True, False))
+    assert float(once) == pytest.approx(float(twice), rel=1e-5)
+    np.testing.assert_allclose(gradient, expected, atol=1e-5 * np.abs(expected).max())
+    assert np.abs(expected).max() > 1e-4
+
+
 @pytest.mark.parametrize("fields", [{"l1": 1.0}, {"adversarial": 1.0, "l1": 1.0, "tv": 1.0}], ids=["less", "more"])
 def test_a_recipe_has_its_fields_and_no_others(fields: dict[str, float]):
     config = dpconv.get_config()

@@ -88,6 +88,7 @@ class DPConv(Generator):
         if variant == "prefilled":
             self.u4.kernel = nnx.Param(jnp.zeros_like(self.u4.kernel[...]))
         self.variant = variant
+        self.composited = variant == "prefilled"
         self.convention = IMAGENET if variant == "released" else UNIT
         self.largest = size if max(dilations) >= size // self.stride else None
         self.dilations = tuple(dilations)

@@ -25,6 +25,7 @@ class Generator(nnx.Module):
 
     stride: int  # both sides of an image must be multiples of it
     convention: Convention  # how `x` is prepared
+    composited: bool = False  # whether the output is the input wherever that is valid
     largest: int | None = None  # the side beyond which weights did not train for an image; None: there is none
 
     @abstractmethod
