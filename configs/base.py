@@ -17,7 +17,8 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.0  # after u1-u3; the paper "tried" it and gives no rate
 
     config.loss = ConfigDict()  # `recipe`, and its fields; a weight of 0 switches a term off
-    config.loss.recipe = "kinli2020"  # the paper's; "liu2018" and "yu2019" are those of PConv and GConv
+    config.loss.recipe = "kinli2020"  # the paper's; "kinli2020_ssim" adds a term `ssim` to it; "liu2018" and
+    # "yu2019" are those of PConv and GConv
     config.loss.pixel = 10.0  # Eq. (5), all four weights
     config.loss.style = 120.0  # 0 switches VGG-16 off
     config.loss.adversarial = 1e-3  # 0 switches the discriminator off

@@ -4,7 +4,8 @@ no variant      the demo: drawn garments at 64 x 64, minutes on two CPU cores; n
 clothing_small  3,409 CC0 photos at 128 x 128, half width, the full loss, its style term in the last 1,000 steps; about
                 70 minutes on two CPU cores
 starter         first part of the weights in this package: clothing_small with the variant `prefilled`, zooming
-starter_style   their second part: from the weights of the first (--config.train.init=FILE), the full loss at the end
+starter_style   second part: from the weights of the first (--config.train.init=FILE), the full loss at the end
+starter_ssim    third part: from the weights of the second, the full loss and structural similarity
 image_folder    the same for any tree of images: --config.data.dir=FOLDER
 fashiongen, fashionai, deepfashion, deepfashion2
                 the paper's recipe: 256 x 256, batch 64, 120,000 steps, Eq. (5); two V100 in the paper
@@ -89,6 +90,18 @@ def starter_style() -> ConfigDict:
     return config
 
 
+def starter_ssim() -> ConfigDict:
+    config = starter_style()
+    config.loss.recipe = "kinli2020_ssim"
+    config.loss.ssim = 0.5  # its gradient is then as large as the pixel term's
+    config.vgg.start = 0
+    config.optim.generator_lr = 5e-4
+    config.train.steps = 800
+    config.train.eval_every = 400
+    config.train.image_every = 400
+    return config
+
+
 def image_folder() -> ConfigDict:
     config = clothing_small()
     config.data.name = "image_folder"
@@ -111,6 +124,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "clothing_small": clothing_small,
         "starter": starter,
         "starter_style": starter_style,
+        "starter_ssim": starter_ssim,
         "image_folder": image_folder,
     }
     if variant in PAPER:

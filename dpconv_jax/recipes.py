@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dpconv_jax import losses
+from dpconv_jax import losses, metrics
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models.discriminator import Discriminator
 from dpconv_jax.models.patch_discriminator import PatchDiscriminator
@@ -132,6 +132,26 @@ class Kinli2020(Adversarial):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Kinli2020SSIM(Kinli2020):
+    """Eq. (5), and what the composite lacks of structural similarity, which is not of the paper."""
+
+    ssim: float
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Those of Eq. (5), and `ssim`."""
+        return {**super().weights, "ssim": self.ssim}
+
+    def terms(self, example: Example, *, vgg: VGG16 | None, score: Score, dtype: jnp.dtype) -> dict[str, Array]:
+        """1 - SSIM (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural Networks", Eq. 7)."""
+        terms = super().terms(example, vgg=vgg, score=score, dtype=dtype)
+        if self.ssim:
+            composite = losses.composite(output=example.output, target=example.target, mask=example.mask)
+            terms["ssim"] = 1 - jnp.mean(metrics.ssim(composite, example.target))
+        return terms
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Liu2018(Recipe):
     """Image Inpainting for Irregular Holes Using Partial Convolutions, Eq. (3)-(7), on pool1-pool3 of VGG-16."""
 
@@ -204,7 +224,12 @@ class Yu2019(Adversarial):
         return losses.hinge_discriminator(real_scores=real_scores, fake_scores=fake_scores)
 
 
-RECIPES: dict[str, type[Recipe]] = {"kinli2020": Kinli2020, "liu2018": Liu2018, "yu2019": Yu2019}
+RECIPES: dict[str, type[Recipe]] = {
+    "kinli2020": Kinli2020,
+    "kinli2020_ssim": Kinli2020SSIM,
+    "liu2018": Liu2018,
+    "yu2019": Yu2019,
+}
 
 
 def build(name: str, fields: dict[str, Any]) -> Recipe:

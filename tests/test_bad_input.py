@@ -112,7 +112,7 @@ CONFIGS = [
     ("mask.coverage", 1.5, "mask.coverage is 1.5; it must lie in [0, 1]"),
     ("mask.coverage", float("nan"), "mask.coverage is nan; it must lie in [0, 1]"),
     ("model.name", "unet", "model.name is 'unet'; known: dpconv"),
-    ("loss.recipe", "l1", "loss.recipe is 'l1'; known: kinli2020, liu2018, yu2019"),
+    ("loss.recipe", "l1", "loss.recipe is 'l1'; known: kinli2020, kinli2020_ssim, liu2018, yu2019"),
     ("optim.finetune", 1.5, "optim.finetune is 1.5; it must lie in [0, 1]"),
     ("optim.finetune", 0.2, "optim.finetune is 0.2, but Toy has no BatchNorm in its encoder to freeze"),
     ("loss.style", 120.0, "vgg.weights is empty; where loss.style is not 0 it must name a file"),

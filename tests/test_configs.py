@@ -17,7 +17,8 @@ COMPARED = {  # file, recipe of its own -> fields of the model; sections beside 
     ("gconv", "yu2019"): ({"name": "gconv", "width": 1.0, "dilations": (2, 4, 8, 16)}, {"loss", "optim"}),
 }
 PAPER = ("fashiongen", "fashionai", "deepfashion", "deepfashion2")
-VARIANTS = ("", "clothing_small", "image_folder", "starter", "starter_style", *PAPER)
+STARTER = ("starter", "starter_style", "starter_ssim")
+VARIANTS = ("", "clothing_small", "image_folder", *STARTER, *PAPER)
 
 
 def load(file: pathlib.Path) -> Any:
@@ -46,8 +47,10 @@ def shape(config: ConfigDict) -> dict[str, Any]:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_variant_states_deltas_of_the_base(variant: str):
     config = parse(f"--config={FILE}:{variant}" if variant else f"--config={FILE}")
-    assert shape(config) == shape(load(FILE.with_name("base.py")).get_config())
-    others = {"": "synthetic_garments", "starter": "clothing_small", "starter_style": "clothing_small"}
+    fields = shape(config)
+    assert (fields["loss"].pop("ssim", None) is float) == (config.loss.recipe == "kinli2020_ssim")
+    assert fields == shape(load(FILE.with_name("base.py")).get_config())
+    others = {"": "synthetic_garments", **dict.fromkeys(STARTER, "clothing_small")}
     assert config.data.name == others.get(variant, variant)
     assert config.train.steps > 0 and config.train.batch_size > 0 and config.data.size % 8 == 0
     # A dilation reaches into the map, whose side is an eighth of the input's.

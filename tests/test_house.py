@@ -52,7 +52,7 @@ FLOW = {
     "weights": {"checkpoints", "models", "door", "files", "progress"},
     "meter": {"steps", "writers", "progress"},
     "steps": {"recipes", "models", "trees"},
-    "recipes": {"losses", "models"},
+    "recipes": {"losses", "metrics", "models"},
     "workdir": {"files"},
     "checkpoints": {"processes", "files", "trees"},
     "writers": {"files"},

@@ -11,6 +11,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
+from skimage.metrics import structural_similarity
 from toy import flat_vgg
 
 from configs import dpconv, gconv, pconv
@@ -162,6 +163,33 @@ def test_the_pixel_term_is_of_every_image_a_generator_makes():
     alone, both = terms(one), terms(one, two)
     assert both["pixel"] == pytest.approx(alone["pixel"] + terms(two)["pixel"])
     assert {**both, "pixel": 0} == {**alone, "pixel": 0}
+
+
+def test_structural_similarity_is_a_term_of_its_own_beside_eq_5():
+    """Of the composite: what an image has in its valid pixels is neither counted nor moved."""
+    config = dpconv.get_config("starter_ssim")
+    ours = steps.build_recipe(config)
+    config.loss.recipe = "kinli2020"
+    del config.loss["ssim"]
+    papers = steps.build_recipe(config)
+    assert ours.weights == {**papers.weights, "ssim": 0.5}
+    rng = np.random.default_rng(0)
+    target, output = rng.random((2, 2, 16, 16, 3), np.float32)
+    mask = np.ones((2, 16, 16, 1), np.float32)
+    mask[:, 4:9, 3:12] = 0
+
+    def terms(output: jax.Array, *, recipe: recipes.Recipe = ours) -> dict[str, jax.Array]:
+        example = recipes.Example(output, (), target, mask)
+        return recipe.terms(example, vgg=None, score=lambda fake: fake.mean(axis=(1, 2, 3)), dtype=np.float32)
+
+    found, others = ({**jax.jit(functools.partial(terms, recipe=recipe))(output)} for recipe in (ours, papers))
+    composite = np.where(mask > 0, target, output)
+    options = {"channel_axis": -1, "gaussian_weights": True, "use_sample_covariance": False, "data_range": 1.0}
+    expected = 1 - np.mean([structural_similarity(*pair, **options) for pair in zip(composite, target, strict=True)])
+    assert float(found.pop("ssim")) == pytest.approx(expected, rel=1e-4)
+    assert jax.tree.map(float, found) == pytest.approx(jax.tree.map(float, others))
+    gradient = jax.jit(jax.grad(lambda output: terms(output)["ssim"]))(output)
+    assert np.abs(gradient[:, 4:9, 3:12]).min() > 0 and not np.where(mask > 0, gradient, 0).any()
 
 
 @pytest.mark.slow
