@@ -34,6 +34,11 @@ class Example(NamedTuple):
     mask: Array
     composited: bool = False
 
+    @property
+    def composite(self) -> Array:
+        """I_comp."""
+        return losses.composite(output=self.output, target=self.target, mask=self.mask)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -98,19 +103,18 @@ class Kinli2020(Adversarial):
         """Eq. (6), (11), (12) and (14)."""
         output, coarse, target, mask, _ = example
         terms = dict.fromkeys(self.weights, jnp.zeros(()))
-        composite = losses.composite(output=output, target=target, mask=mask)
         if self.pixel:
             images = (output, *coarse)
             terms["pixel"] = sum(
                 (losses.pixel(output=image, target=target, mask=mask) for image in images), start=jnp.zeros(())
             )
         if self.style and vgg is not None:
-            ours, theirs, wanted = _features(vgg, example, composite, dtype)
+            ours, theirs, wanted = _features(vgg, example, dtype)
             terms["style"] = losses.style_total(output_features=ours, composite_features=theirs, target_features=wanted)
         if self.adversarial:
             terms["adversarial"] = losses.adversarial_generator(fake_scores=score(output))
         if self.tv:
-            terms["tv"] = losses.total_variation(composite=composite, mask=mask)
+            terms["tv"] = losses.total_variation(composite=example.composite, mask=mask)
         return terms
 
     def discriminator(self, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> nnx.Module:
@@ -146,8 +150,7 @@ class Kinli2020SSIM(Kinli2020):
         """1 - SSIM (Zhao et al. 2017, "Loss Functions for Image Restoration with Neural Networks", Eq. 7)."""
         terms = super().terms(example, vgg=vgg, score=score, dtype=dtype)
         if self.ssim:
-            composite = losses.composite(output=example.output, target=example.target, mask=example.mask)
-            terms["ssim"] = 1 - jnp.mean(metrics.ssim(composite, example.target))
+            terms["ssim"] = 1 - jnp.mean(metrics.ssim(example.composite, example.target))
         return terms
 
 
@@ -170,19 +173,16 @@ class Liu2018(Recipe):
         """Their style and total variation are those of our paper's Eq. (9)-(11) and (14)."""
         output, _, target, mask, _ = example
         terms = dict.fromkeys(self.weights, jnp.zeros(()))
-        composite = losses.composite(output=output, target=target, mask=mask)
         if self.valid:
             terms["valid"] = losses.non_hole(output=output, target=target, mask=mask)
         if self.hole:
             terms["hole"] = losses.hole(output=output, target=target, mask=mask)
         if self.needs_vgg and vgg is not None:
-            ours, theirs, wanted = (
-                [max_pool(each) for each in maps[:3]] for maps in _features(vgg, example, composite, dtype)
-            )
+            ours, theirs, wanted = ([max_pool(each) for each in maps[:3]] for maps in _features(vgg, example, dtype))
             pair = {"output_features": ours, "composite_features": theirs, "target_features": wanted}
             terms["perceptual"], terms["style"] = losses.perceptual(**pair), losses.style_total(**pair)
         if self.tv:
-            terms["tv"] = losses.total_variation(composite=composite, mask=mask)
+            terms["tv"] = losses.total_variation(composite=example.composite, mask=mask)
         return terms
 
 
@@ -213,7 +213,7 @@ class Yu2019(Adversarial):
 
     def judged(self, example: Example) -> Array:
         """The composite."""
-        return losses.composite(output=example.output, target=example.target, mask=example.mask)
+        return example.composite
 
     def scores(self, discriminator: nnx.Module, images: Array, mask: Array) -> Array:
         """(B, N): one for each patch and channel."""
@@ -242,16 +242,14 @@ def build(name: str, fields: dict[str, Any]) -> Recipe:
     return RECIPES[name](**fields)
 
 
-def _features(
-    vgg: VGG16, example: Example, composite: Array, dtype: jnp.dtype
-) -> tuple[list[Array], list[Array], list[Array]]:
+def _features(vgg: VGG16, example: Example, dtype: jnp.dtype) -> tuple[list[Array], list[Array], list[Array]]:
     """VGG-16's maps of the output, of the composite and, without gradient, of the target."""
     wanted = jax.lax.stop_gradient(features(vgg, example.target, dtype=dtype))
     if example.composited:
-        maps = [*features(vgg, composite, dtype=dtype)]
+        maps = [*features(vgg, example.composite, dtype=dtype)]
         return maps, maps, [*wanted]
     # One call on both images, side by side in every example: half after half would move them between devices.
-    pair = jnp.stack([example.output, composite], axis=1)
-    maps = features(vgg, pair.reshape(-1, *composite.shape[1:]), dtype=dtype)
+    pair = jnp.stack([example.output, example.composite], axis=1)
+    maps = features(vgg, pair.reshape(-1, *pair.shape[2:]), dtype=dtype)
     pairs = [stacked.reshape(*pair.shape[:2], *stacked.shape[1:]) for stacked in maps]
     return [each[:, 0] for each in pairs], [each[:, 1] for each in pairs], [*wanted]

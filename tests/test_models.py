@@ -344,6 +344,7 @@ def test_the_prefilled_graph_starts_at_its_fill_and_keeps_what_is_valid():
     _, _, x, mask = example("prefilled")
     valid = np.broadcast_to(mask > 0, x.shape)
     np.testing.assert_array_equal(image[valid], x[valid])
+    assert [shapes_of(DPConv, variant=variant).composited for variant in GRAPHS] == [False, False, True]
 
 
 def test_a_hole_that_survives_is_grey():
