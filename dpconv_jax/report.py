@@ -39,6 +39,7 @@ def write(
     terms: Mapping[str, float],
     rows: Sequence[Row],
     examples: Sequence[Example],
+    split: str,
     manifest: str,
     command: str,
     step: int,
@@ -50,8 +51,8 @@ def write(
     """Writes `workdir`/report.md and report.png, each whole or not at all, and returns the path of the former.
 
     `terms` are the weights of the training's loss by name; `rows`, `examples` and `manifest` are those of
-    `evaluate.evaluate`, where the network is the first method; `step` is the evaluated checkpoint's, `images_seen` and
-    `seconds` are of the training behind it; `notes` join "What was run".
+    `evaluate.evaluate`, where the network is the first method, of the dataset's `split`; `step` is the evaluated
+    checkpoint's, `images_seen` and `seconds` are of the training behind it; `notes` join "What was run".
     Learning curves come from `workdir`/metrics.jsonl and are left out where it is absent.
     """
     workdir = Path(workdir)
@@ -83,7 +84,7 @@ def write(
             "![learning curves, metrics and examples](report.png)",
             *_learning(curves),
             "## What the numbers mean",
-            bullets(_card(rows, config, manifest)),
+            bullets(_card(rows, config, split, manifest)),
             "<details><summary>The whole config</summary>",
             f"```json\n{json.dumps(config.to_dict(), indent=2)}\n```",
             "</details>",
@@ -218,14 +219,14 @@ def _learning(curves: Curves) -> list[str]:
     ]
 
 
-def _card(rows: Sequence[Row], config: ConfigDict, manifest: str) -> list[str]:
+def _card(rows: Sequence[Row], config: ConfigDict, split: str, manifest: str) -> list[str]:
     counts = {row.bucket: row.n for row in rows if row.metric == "l1_percent"}
     lines = [
         "Every number is of the **composite** (the method's output in the holes, the truth elsewhere), clipped to "
         "[0, 1], computed per image and then averaged; raw outputs are in the picture only.",
         f"Region: {'; '.join(f'{metric.label}: {metric.region}' for metric in METRICS)}.",
         f"N: {', '.join(f'{n} images with holes of {bucket_title(b)}' for b, n in sorted(counts.items()))}, of the "
-        "validation split. Every method saw the same images with the same holes, and no pixel under them.",
+        f"{split} split. Every method saw the same images with the same holes, and no pixel under them.",
         f"Brackets: bootstrap 95 % interval of the mean over images, {config.eval.bootstrap} resamples. It covers the "
         "choice of images, not of the training seed. Bold: best of its bucket.",
         "l1 % is 100 x the mean absolute error of pixels in [0, 1]; PSNR has peak 1; SSIM has an 11 x 11 Gaussian "

@@ -54,6 +54,7 @@ class Validation:
     """Images with the fixed masks of each bucket: all, or this process's share of them."""
 
     batches: Callable[[int], Iterator[dict[str, Any]]]  # bucket -> one pass
+    split: str  # "test" of a dataset that has no validation split
     images: int  # of the split, whoever has them
     rounds: int  # batches that a pass of any process has at most
 
@@ -267,7 +268,8 @@ def open_validation(config: ConfigDict, *, shared: bool = False) -> Validation:
             process_count=count,
         )
 
-    return Validation(batches, images, rounds=math.ceil(math.ceil(images / count) / config.eval.batch_size))
+    rounds = math.ceil(math.ceil(images / count) / config.eval.batch_size)
+    return Validation(batches, source.split, images, rounds)
 
 
 def describe_vgg(config: ConfigDict, vgg: VGG16) -> str:
@@ -441,6 +443,7 @@ def evaluate_best(
         terms=steps.build_recipe(config).weights,
         rows=evaluation.rows,
         examples=evaluation.examples,
+        split=validation.split,
         manifest=evaluation.manifest,
         command=command,
         step=step,

@@ -144,7 +144,7 @@ def test_fashionai_without_a_rank_folder_holds_photos_out_by_hash(tmp_path: path
     (note,) = builder.info.metadata["notes"]
     assert note.startswith("test: 2 of the training photos") and "this split is ours" in note
     validation = sources.open_source("fashionai", "validation", data_dir=str(tmp_path / "built"))
-    assert {validation[index]["id"] for index in range(2)} == {*test}
+    assert {validation[index]["id"] for index in range(2)} == {*test} and validation.split == "test"
 
 
 def test_fashionai_keypoints(made: Any):

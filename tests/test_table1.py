@@ -134,6 +134,7 @@ def test_one_command_makes_everything(finished):
     text = (finished / "table1.md").read_text()
     for part in ("| SSIM ↑ | toy |", "FID, KID", "weights fetch inception", "step 2, the last, at 32 x 32", "`a test`"):
         assert part in text
+    assert "%, of its validation split. Every" in text
     for path in (finished / DATASET / "cells").iterdir():
         assert json.loads(path.read_text())["key"]["manifest"] in text
     with Image.open(finished / "table1.png") as picture:

@@ -343,7 +343,7 @@ def test_the_style_term_starts_when_the_config_says(folder, tmp_path):
 def test_a_request_to_stop_ends_an_evaluation_between_two_batches():
     stop = Stop()
     with stop.listening(), stop.deferred():
-        validation = train.Validation(lambda bucket: iter([{"bucket": bucket}] * 3), images=3, rounds=3)
+        validation = train.Validation(lambda bucket: iter([{"bucket": bucket}] * 3), "validation", images=3, rounds=3)
         batches = validation.heeding(stop)(2)
         assert next(batches) == {"bucket": 2}
         signal.raise_signal(signal.SIGTERM)

@@ -29,6 +29,7 @@ class ImageFolder:
     """
 
     def __init__(self, folder: str | os.PathLike[str], split: str) -> None:
+        self.split = split
         self._root = Path(folder).expanduser()
         if not str(folder) or not self._root.is_dir():
             raise UsageError(f"data.dir {str(folder)!r} is no folder; image_folder needs one with images")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from dpconv_jax import masks
 from dpconv_jax.data.decode import WHOLE, BadImageError, Box, decode, resize, square_box
-from dpconv_jax.data.sources import Source
+from dpconv_jax.data.sources import Examples
 from dpconv_jax.errors import UsageError
 
 CROPS = ("resize", "square", "zoom")
@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 class _Reader:
     """Decodes examples; names each bad one once."""
 
-    def __init__(self, source: Source, *, size: int, max_pixels: int) -> None:
+    def __init__(self, source: Examples, *, size: int, max_pixels: int) -> None:
         self._source = source
         self._size = size
         self._max_pixels = max_pixels
@@ -123,7 +123,7 @@ def _check(*, crop: str, batch_size: int, process_count: int = 1) -> None:
 
 
 def train_batches(
-    source: Source,
+    source: Examples,
     *,
     size: int,
     crop: str,
@@ -185,7 +185,7 @@ def train_batches(
 
 
 def eval_batches(
-    source: Source,
+    source: Examples,
     *,
     size: int,
     crop: str,

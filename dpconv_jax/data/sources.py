@@ -34,12 +34,18 @@ BUILDERS: dict[str, type[Builder]] = {
 }
 
 
-class Source(Protocol):
+class Examples(Protocol):
     """Random access to encoded examples."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Example: ...
+
+
+class Source(Examples, Protocol):
+    """Those of a split."""
+
+    split: str
 
 
 def open_source(name: str, split: str, *, dir: str = "", manual_dir: str = "", data_dir: str = "") -> Source:
@@ -82,15 +88,16 @@ def make(name: str, *, data_dir: str = "") -> Builder:
 def read(builder: Builder, split: str) -> Source:
     """A built split."""
     decoders = {key: tfds.decode.SkipDecoding() for key in ("image", "region")}
-    return _Built(builder.as_data_source(split, decoders=decoders), f"{split} of {builder.data_path}")
+    return _Built(builder.as_data_source(split, decoders=decoders), split, builder.data_path)
 
 
 class _Built:
     """A built TFDS split as a Source."""
 
-    def __init__(self, records: Any, name: str) -> None:
+    def __init__(self, records: Any, split: str, path: Path) -> None:
+        self.split = split
         self._records = records
-        self._name = name
+        self._path = path
 
     def __len__(self) -> int:
         return len(self._records)
@@ -101,7 +108,7 @@ class _Built:
             if record["id"] is None:  # of a shard that was cut
                 raise RuntimeError("it is empty")
         except RuntimeError as error:  # which names no file
-            raise RuntimeError(f"record {index}, {self._name}: {error}") from error
+            raise RuntimeError(f"record {index}, {self.split} of {self._path}: {error}") from error
         return {
             "image": record["image"],
             "id": record["id"].decode(),

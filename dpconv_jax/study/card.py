@@ -19,7 +19,7 @@ def card(table: Table, *, command: str) -> list[str]:
         "Composites are measured (the method's output in the holes, the truth elsewhere, clipped to [0, 1]), where the "
         "metric does not say raw; of methods that give composites the raw numbers are of these.",
         f"Region: {_regions(results.metrics)}.",
-        f"N: {_counts(table)}; of the validation split. Every method saw the same images with the same holes, and no "
+        f"N: {_counts(table)}. Every method saw the same images with the same holes, and no "
         "pixel under them.",
         f"Brackets: 95 % intervals; of means over images by bootstrap, {config.eval.bootstrap} resamples. They cover "
         "the choice of images, not of the training seed. Bold: best of its column, ties included.",
@@ -64,6 +64,7 @@ def _counts(table: Table) -> str:
     return "; ".join(
         f"{dataset_title(dataset)} "
         + ", ".join(f"{len(rows)} with holes of {bucket_title(b)}" for b, rows in enumerate(arena.manifest.rows))
+        + f", of its {arena.validation.split} split"
         for dataset, arena in table.arenas.items()
     )
 

@@ -52,7 +52,7 @@ KNOWN = {
     ),
     "vgg16_keras": Known(
         file="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        what="VGG-16 of Oxford, as Keras has it: style loss; no trunk of LPIPS",
+        what="VGG-16 of Oxford, as Keras has it: style loss, trunk of lpips_oxford",
         url="https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
         "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
         licence="CC-BY-4.0",
