@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from benchmarks import seeded
 from dpconv_jax.models import inception, vgg16
 from dpconv_jax.models import lpips as ours
 from dpconv_jax.weights import inception as inception_file
 from dpconv_jax.weights import lpips as lpips_file
 from dpconv_jax.weights import vgg16 as vgg16_file
-from tests import seeded
 
 SIZES = ((64, 48), (299, 299), (400, 533))
 

@@ -3,10 +3,10 @@
     python -m benchmarks.patchmatch --photos=$CLOTHING/validation
 
 Masks of the preset `mixed` with hole ratios of about 0.1, 0.3 and 0.5 at 256x256. Prints the time of the first fill of
-the process, which compiles; of one sweep, next to the plain loop of the tests; of the whole fill, alone and in a batch;
+the process, which compiles; of one sweep, next to the plain loop; of the whole fill, alone and in a batch;
 then how the mean patch distance approaches that of an exact search, on one picture and on its fill; and, from --count
 photos, cropped square and reduced to --size, the hole l1 % and the seconds of every baseline in the three buckets.
-Without --photos a synthetic texture is used, and the last table left out. Needs the extra `test` too.
+Without --photos a synthetic texture is used, and the last table left out.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from benchmarks.patchmatch_reference import exact_distances, plain_sweep, texture
 from dpconv_jax import masks
 from dpconv_jax.baselines import classical, patchmatch
-from tests.test_patchmatch import exact_distances, plain_sweep, texture
 
 SIDE = 256
 RATIOS = (0.1, 0.3, 0.5)

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import seeded
 
+from benchmarks import seeded
 from dpconv_jax import UsageError
 from dpconv_jax.models import inception
 from dpconv_jax.weights import inception as files

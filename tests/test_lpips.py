@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-import seeded
 
+from benchmarks import seeded
 from dpconv_jax import UsageError
 from dpconv_jax.models import lpips, vgg16
 from dpconv_jax.weights import lpips as files

@@ -1,4 +1,4 @@
-"""Random weights and images for the networks of the metrics; benchmarks/networks.py gives them to others too."""
+"""Random weights and images for the networks of the metrics: `networks.py` and the tests give others the same."""
 
 import jax
 import jax.numpy as jnp
