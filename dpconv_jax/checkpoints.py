@@ -222,7 +222,7 @@ def _fault(path: pathlib.Path) -> str:
     """What is wrong with a checkpoint, "" where nothing is."""
     try:
         content = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        if content.pop("own_sha256", "") not in (_own_sha256(content), ""):  # earlier versions wrote none
+        if content.pop("own_sha256") != _own_sha256(content):
             return f"{_MANIFEST} has changed"
         for name, expected in content["sha256"].items():
             if _sha256(path / name) != expected:

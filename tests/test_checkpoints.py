@@ -86,6 +86,16 @@ def spoil_manifest(step: pathlib.Path) -> None:
     (step / "manifest.json").write_text('{"metric": nul')
 
 
+def unhash_manifest(step: pathlib.Path) -> None:
+    path = step / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "metric": 0.0, "own_sha256": ""}))
+
+
+def rename_hash(step: pathlib.Path) -> None:
+    path = step / "manifest.json"
+    path.write_text(path.read_text().replace("own_sha256", "own_sha356"))
+
+
 def test_what_is_saved_comes_back(tmp_path):
     assert saved(tmp_path, {3: None, 7: 1.5}) == [3, 7]
     assert equal(restored(tmp_path), state(7))
@@ -95,7 +105,9 @@ def test_nothing_saved_gives_back_what_was_asked_with(tmp_path):
     assert equal(restored(tmp_path), state(0))
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, delete, replace_by_folder, spoil_manifest])
+@pytest.mark.parametrize(
+    "damage", [truncate, flip, delete, replace_by_folder, spoil_manifest, unhash_manifest, rename_hash]
+)
 def test_a_damaged_step_is_named_and_the_one_before_it_used(damage, tmp_path, caplog):
     saved(tmp_path, {1: None, 2: 0.5})
     folder = tmp_path / "checkpoints"
