@@ -59,17 +59,13 @@ def main() -> None:
     def piped(threads: int, workers: int = 0) -> Callable[[], int]:
         batches = pipeline.train_batches(
             source,
-            size=SIZE,
-            crop="square",
+            pipeline.Preparation(
+                size=SIZE, crop="square", max_pixels=MAX_PIXELS, mask_preset="mixed", min_coverage=0.05, seed=0
+            ),
             flip=True,
-            max_pixels=MAX_PIXELS,
             threads=threads,
             workers=workers,
-            mask_preset="mixed",
-            mask_files=None,
-            min_coverage=0.05,
             batch_size=BATCH,
-            seed=0,
         )
 
         def run() -> int:

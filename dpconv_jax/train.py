@@ -222,21 +222,28 @@ def open_mask_files(config: ConfigDict, split: str) -> masks.Files | None:
     return masks.open_files(mask.dir, name=mask.set, hole=mask.hole, split=split) if mask.preset == "files" else None
 
 
+def preparation(config: ConfigDict, split: str) -> pipeline.Preparation:
+    """How the examples of a split become images and masks."""
+    return pipeline.Preparation(
+        size=config.data.size,
+        crop=config.data.crop,
+        max_pixels=config.data.max_pixels,
+        mask_preset=config.mask.preset,
+        mask_files=open_mask_files(config, split),
+        min_coverage=config.mask.coverage,
+        seed=config.seed,
+    )
+
+
 def open_batches(config: ConfigDict, source: sources.Source, *, start: int) -> Any:
     """This process's share of the endless training batches, from step `start` on."""
     return pipeline.train_batches(
         source,
-        size=config.data.size,
-        crop=config.data.crop,
+        preparation(config, "train"),
         flip=config.data.flip,
-        max_pixels=config.data.max_pixels,
         threads=config.data.threads,
         workers=config.data.workers,
-        mask_preset=config.mask.preset,
-        mask_files=open_mask_files(config, "train"),
-        min_coverage=config.mask.coverage,
         batch_size=config.train.batch_size,
-        seed=config.seed,
         start=start,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -245,7 +252,7 @@ def open_batches(config: ConfigDict, source: sources.Source, *, start: int) -> A
 
 def open_validation(config: ConfigDict, *, shared: bool = False) -> Validation:
     """The validation split, or with `shared` this process's part of it; UsageError where there are too few images."""
-    source, mask_files = open_source(config, "validation"), open_mask_files(config, "validation")
+    source, prepared = open_source(config, "validation"), preparation(config, "validation")
     index, count = (jax.process_index(), jax.process_count()) if shared else (0, 1)
     images = min(config.eval.examples or len(source), len(source))
     if images < count:
@@ -254,14 +261,8 @@ def open_validation(config: ConfigDict, *, shared: bool = False) -> Validation:
     def batches(bucket: int) -> Iterator[dict[str, Any]]:
         return pipeline.eval_batches(
             source,
-            size=config.data.size,
-            crop=config.data.crop,
-            max_pixels=config.data.max_pixels,
-            mask_preset=config.mask.preset,
-            mask_files=mask_files,
-            min_coverage=config.mask.coverage,
+            prepared,
             batch_size=config.eval.batch_size,
-            seed=config.seed,
             bucket=bucket,
             examples=images,
             process_index=index,

@@ -217,9 +217,10 @@ display(sheet.resize((sheet.width * 2 // 3, sheet.height * 2 // 3)))
 # What a training gets: photos flipped at random, holes drawn anew in every step.
 
 # %%
-COMMON = {"size": SIDE, "crop": "resize", "max_pixels": 10**6, "mask_preset": "mixed", "mask_files": None}
-COMMON |= {"min_coverage": 0.05, "seed": 0}
-batches = pipeline.train_batches(source, flip=True, threads=1, batch_size=6, **COMMON)
+preparation = pipeline.Preparation(
+    size=SIDE, crop="resize", max_pixels=10**6, mask_preset="mixed", min_coverage=0.05, seed=0
+)
+batches = pipeline.train_batches(source, preparation, flip=True, threads=1, batch_size=6)
 batch = next(batches)
 batches.close()
 print({name: (array.shape, str(array.dtype)) for name, array in batch.items()})
@@ -230,7 +231,7 @@ show([*zip(batch["id"], batch["image"] * batch["mask"], strict=True)])
 # method sees the same. Its manifest lists them with their hashes.
 
 # %%
-fixed = [next(pipeline.eval_batches(source, bucket=bucket, batch_size=2, **COMMON)) for bucket in range(3)]
+fixed = [next(pipeline.eval_batches(source, preparation, bucket=bucket, batch_size=2)) for bucket in range(3)]
 show(
     [
         (f"{row.id}\n{names[row.bucket]}: {row.ratio:.0%}", image * mask)

@@ -1,5 +1,6 @@
 """Datasets and the input pipeline: same batches for any process count, exact resume, nothing fatal, nothing silent."""
 
+import dataclasses
 import io
 import logging
 import pathlib
@@ -57,22 +58,25 @@ def source(count: int = 10) -> Memory:
     return Memory(*(encoded(picture(seed)) for seed in range(count)))
 
 
-OPTIONS: dict[str, Any] = {
-    "size": 16,
-    "crop": "square",
-    "max_pixels": 10_000,
-    "mask_preset": "boxes",
-    "mask_files": None,
-    "min_coverage": 0.05,
-}
+PREPARATION = pipeline.Preparation(
+    size=16, crop="square", max_pixels=10_000, mask_preset="boxes", min_coverage=0.05, seed=3
+)
+
+
+def prepared(options: dict[str, Any]) -> pipeline.Preparation:
+    """With those of the options that it has, which are taken out."""
+    ours = [field.name for field in dataclasses.fields(PREPARATION) if field.name in options]
+    return dataclasses.replace(PREPARATION, **{name: options.pop(name) for name in ours})
 
 
 def train(data: Any, **options: Any) -> Any:
-    return pipeline.train_batches(data, **{**OPTIONS, "flip": True, "threads": 2, "batch_size": 4, "seed": 3} | options)
+    how = prepared(options)
+    return pipeline.train_batches(data, how, **{"flip": True, "threads": 2, "batch_size": 4} | options)
 
 
 def evaluate(data: Any, **options: Any) -> list[dict[str, Any]]:
-    return list(pipeline.eval_batches(data, **{**OPTIONS, "batch_size": 4, "seed": 3, "bucket": 1} | options))
+    how = prepared(options)
+    return list(pipeline.eval_batches(data, how, **{"batch_size": 4, "bucket": 1} | options))
 
 
 def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from skimage.metrics import structural_similarity
 from toy import flat_vgg
 
 from configs import dpconv, gconv, pconv
-from dpconv_jax import recipes, steps
+from dpconv_jax import recipes, steps, train
 from dpconv_jax.data import garments, pipeline
 from dpconv_jax.errors import UsageError
 from dpconv_jax.weights import vgg16
@@ -44,16 +44,10 @@ def test_one_step_of_the_papers_recipe(vgg16_npz: pathlib.Path):
         }
     batches = pipeline.train_batches(
         Drawn(),
-        size=config.data.size,
-        crop=config.data.crop,
+        train.preparation(config, "train"),
         flip=config.data.flip,
-        max_pixels=config.data.max_pixels,
         threads=1,
-        mask_preset=config.mask.preset,
-        mask_files=None,
-        min_coverage=config.mask.coverage,
         batch_size=2,  # of 64
-        seed=config.seed,
     )
     batch = next(batches)
     gan = steps.build(config, steps_per_epoch=1)

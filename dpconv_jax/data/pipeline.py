@@ -5,6 +5,7 @@ processes: the global batch of a step is the same for any number of processes, a
 Images are float32 (size, size, 3) in [0, 1], masks float32 (size, size, 1), 1 = valid, 0 = hole.
 """
 
+import dataclasses
 import itertools
 import logging
 import math
@@ -25,6 +26,23 @@ CROPS = ("resize", "square", "zoom")
 MAX_TRIES = 1000  # replacements for one bad image
 
 log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How an example becomes an image and a mask, in training and in evaluation."""
+
+    size: int  # side of both
+    crop: str  # of CROPS
+    max_pixels: int  # a larger image is a bad one
+    mask_preset: str
+    mask_files: masks.Files | None = None  # where the preset draws from files
+    min_coverage: float  # of the clothing by the hole, where its region is known
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise UsageError(f"data.crop {self.crop!r} is unknown; known: {', '.join(CROPS)}")
 
 
 class Picture(NamedTuple):
@@ -115,27 +133,14 @@ def _floats(batch: dict[str, Any]) -> dict[str, Any]:
     return batch | {"image": image, "mask": batch["mask"].astype(np.float32)}
 
 
-def _check(*, crop: str, batch_size: int, process_count: int = 1) -> None:
-    if crop not in CROPS:
-        raise UsageError(f"data.crop {crop!r} is unknown; known: {', '.join(CROPS)}")
-    if batch_size < 1 or batch_size % process_count:
-        raise UsageError(f"train.batch_size {batch_size} is not a multiple of the {process_count} processes")
-
-
 def train_batches(
     source: Examples,
+    preparation: Preparation,
     *,
-    size: int,
-    crop: str,
     flip: bool,
-    max_pixels: int,
     threads: int,
     workers: int = 0,
-    mask_preset: str,
-    mask_files: masks.Files | None,
-    min_coverage: float,
     batch_size: int,
-    seed: int,
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -148,8 +153,10 @@ def train_batches(
     processes that do, with `threads` each, until the iterator is closed. The batches are the same.
     Raises UsageError, on iteration too, when no image can be used.
     """
-    _check(crop=crop, batch_size=batch_size, process_count=process_count)
-    reader = _Reader(source, size=2 * size if crop == "zoom" else size, max_pixels=max_pixels)
+    if batch_size < 1 or batch_size % process_count:
+        raise UsageError(f"train.batch_size {batch_size} is not a multiple of the {process_count} processes")
+    size, crop = preparation.size, preparation.crop
+    reader = _Reader(source, size=2 * size if crop == "zoom" else size, max_pixels=preparation.max_pixels)
 
     def augment(picture: Picture, rng: np.random.Generator) -> tuple[Picture, np.ndarray, np.ndarray | None]:
         place, mirrored = rng.random(), rng.random() < 0.5
@@ -164,15 +171,15 @@ def train_batches(
         mask = masks.draw(
             rng,
             (size, size),
-            preset=mask_preset,
+            preset=preparation.mask_preset,
             bucket=int(rng.integers(len(masks.BUCKETS))),
             region=region,
-            min_coverage=min_coverage,
-            files=mask_files,
+            min_coverage=preparation.min_coverage,
+            files=preparation.mask_files,
         )
         return {"image": image, "mask": mask, "bad": np.int32(picture.bad), "id": np.str_(picture.id)}
 
-    stream = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    stream = grain.MapDataset.range(len(source)).seed(preparation.seed).shuffle().repeat()
     stream = stream.map(reader.read_or_replace).random_map(augment).random_map(add_mask)
     stream = _ProcessShare(stream, batch_size=batch_size, index=process_index, count=process_count)
     stream = stream.batch(batch_size // process_count).map(_floats).slice(slice(start, None))
@@ -186,15 +193,9 @@ def train_batches(
 
 def eval_batches(
     source: Examples,
+    preparation: Preparation,
     *,
-    size: int,
-    crop: str,
-    max_pixels: int,
-    mask_preset: str,
-    mask_files: masks.Files | None,
-    min_coverage: float,
     batch_size: int,
-    seed: int,
     bucket: int,
     examples: int = 0,
     process_index: int = 0,
@@ -208,33 +209,33 @@ def eval_batches(
     that nothing is measured twice, and named in the log.
     Raises UsageError when no image can be used.
     """
-    _check(crop=crop, batch_size=batch_size)
-    reader = _Reader(source, size=size, max_pixels=max_pixels)
+    size, seed = preparation.size, preparation.seed
+    reader = _Reader(source, size=size, max_pixels=preparation.max_pixels)
 
     def load(index: int) -> dict[str, Any] | None:
         picture = reader.read(index)
         if picture is None:
             return None
-        box = WHOLE if crop == "resize" else square_box(*picture.image.size, place=0.5)
+        box = WHOLE if preparation.crop == "resize" else square_box(*picture.image.size, place=0.5)
         image, region = _pixels(picture, size=size, box=box, flip=False)
         mask = masks.eval_mask(
             seed=seed,
             example_id=picture.id,
             bucket=bucket,
             size=(size, size),
-            preset=mask_preset,
+            preset=preparation.mask_preset,
             region=region,
-            min_coverage=min_coverage,
-            files=mask_files,
+            min_coverage=preparation.min_coverage,
+            files=preparation.mask_files,
         )
         row = masks.row(
             mask,
             example_id=picture.id,
             bucket=bucket,
             seed=seed,
-            preset=mask_preset,
+            preset=preparation.mask_preset,
             region=region,
-            files=mask_files,
+            files=preparation.mask_files,
         )
         return {"image": image, "mask": mask, "row": row}
 

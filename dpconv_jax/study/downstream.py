@@ -233,17 +233,10 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         raise UsageError(f"--out {options.out} cannot be written: {error.strerror}") from error
 
-    batches = functools.partial(
-        pipeline.eval_batches,
-        size=contenders.size,
-        crop="square",
-        max_pixels=MAX_PIXELS,
-        mask_preset="mixed",
-        mask_files=None,
-        min_coverage=0.0,
-        batch_size=BATCH,
-        seed=SEED,
+    preparation = pipeline.Preparation(
+        size=contenders.size, crop="square", max_pixels=MAX_PIXELS, mask_preset="mixed", min_coverage=0.0, seed=SEED
     )
+    batches = functools.partial(pipeline.eval_batches, preparation=preparation, batch_size=BATCH)
     features = features_of(vgg)
     whole = batches(training, bucket=0)  # the holes are left unused
     pairs = [(features(batch["image"]), labels_of(batch)) for batch in whole]

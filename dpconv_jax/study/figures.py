@@ -84,7 +84,7 @@ def batches(config: ConfigDict, *, photos: int, seed: int, ids: Sequence[str]) -
 
     Raises UsageError for an id that the validation split has not.
     """
-    source, mask_files = train.open_source(config, "validation"), train.open_mask_files(config, "validation")
+    source, preparation = train.open_source(config, "validation"), train.preparation(config, "validation")
     places = {source[index]["id"]: index for index in range(len(source))}
     if missing := [id for id in ids if id not in places]:
         raise UsageError(f"--ids: no photo {', '.join(missing)} in the validation split; {min(places)} is one")
@@ -92,14 +92,8 @@ def batches(config: ConfigDict, *, photos: int, seed: int, ids: Sequence[str]) -
         shown = ids or chosen(places, bucket=bucket, photos=photos, seed=seed)
         of_bucket = pipeline.eval_batches(
             [source[places[id]] for id in shown],
-            size=config.data.size,
-            crop=config.data.crop,
-            max_pixels=config.data.max_pixels,
-            mask_preset=config.mask.preset,
-            mask_files=mask_files,
-            min_coverage=config.mask.coverage,
+            preparation,
             batch_size=len(shown),
-            seed=config.seed,
             bucket=bucket,
         )
         yield from padded(of_bucket, bucket)

@@ -34,16 +34,10 @@ def test_a_shard_that_was_cut_is_named(tmp_path, caplog):
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
     batches = pipeline.train_batches(
         sources.open_source("clothing_small", "train", data_dir=str(tmp_path / "built")),
-        size=16,
-        crop="square",
+        pipeline.Preparation(size=16, crop="square", max_pixels=10_000, mask_preset="boxes", min_coverage=0.05, seed=0),
         flip=True,
-        max_pixels=10_000,
         threads=1,
-        mask_preset="boxes",
-        mask_files=None,
-        min_coverage=0.05,
         batch_size=5,
-        seed=0,
     )
     with caplog.at_level(logging.WARNING), pytest.raises(UsageError, match="none of 5 images"):
         next(batches)
