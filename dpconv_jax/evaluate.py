@@ -162,7 +162,7 @@ def evaluate(
     if out_dir is not None:
         out_dir = Path(out_dir)
         out_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(out_dir / "metrics.csv", _csv(lines).encode())
+        write_whole(out_dir / "metrics.csv", _csv(lines).encode(errors="surrogateescape"))
         write_whole(out_dir / "manifest.jsonl", recorded)
     return Evaluation(rows, kept, hashlib.sha256(recorded).hexdigest())
 
@@ -215,7 +215,7 @@ def _examples(batch: Padded, entries: Sequence[masks.Row]) -> list[Example]:
 
 
 def _draw(example: Example) -> bytes:
-    return hashlib.sha256(f"{example.bucket} {example.id}".encode()).digest()
+    return hashlib.sha256(f"{example.bucket} {example.id}".encode(errors="surrogateescape")).digest()
 
 
 def _row(method: str, bucket: int, metric: str, values: list[float], bootstrap: int, seed: int) -> Row:

@@ -54,6 +54,12 @@ class Meter:
         while self._pending:
             self._read()
 
+    def stop(self, step: int) -> None:
+        """The last step of a run that ends early: its numbers and its time are not lost."""
+        self.catch_up()
+        if self._count:
+            self._log(step)
+
     def forgive(self, seconds: float) -> None:
         """Takes time that was not training out of the rate."""
         if self._clock is not None:

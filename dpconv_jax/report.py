@@ -29,6 +29,8 @@ NAMES = {"mean": "mean colour", "telea": "Telea", "ns": "Navier-Stokes"}
 INK, FAINT = "#22262b", "#c9ced4"
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> (steps, values)
 
+VGG_TERMS = ("perceptual", "style")  # of the loss, made of VGG-16's features
+
 RESIZE_FILTER = "Pillow's bicubic, widened where it reduces"  # of data.pipeline
 
 
@@ -113,12 +115,13 @@ def read_curves(path: Path) -> Curves:
 
 def _loss(terms: Mapping[str, float], *, vgg_start: int) -> str:
     text = " + ".join(f"{weight:g} {name}" for name, weight in terms.items() if weight)
-    if terms.get("style") and vgg_start:
-        text += f"; style from step {vgg_start + 1} on"
+    of_vgg = [name for name in VGG_TERMS if terms.get(name)]
+    if of_vgg and vgg_start:
+        text += f"; {' and '.join(of_vgg)} from step {vgg_start + 1} on"
     off = [name for name, weight in terms.items() if not weight]
     if off:
         text += "; **off: " + ", ".join(f"the {name} term" for name in off) + "**"
-    if "style" in off:
+    if "style" in off and not of_vgg:
         text += " (so no VGG-16 was used, and the result is not the full loss of the paper)"
     return text
 

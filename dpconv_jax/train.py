@@ -15,7 +15,7 @@ from typing import Any, Self, TypedDict
 import jax
 import numpy as np
 from clu import parameter_overview
-from flax import nnx
+from flax import nnx, traverse_util
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -189,14 +189,18 @@ def check(config: ConfigDict) -> Mesh:
 
 def begun_with(config: ConfigDict, state: steps.GanState) -> steps.GanState:
     """`state` with the generator of train.init. UsageError where that file is none, or of another network."""
-    params, metadata = model_file.read(model_file.located(config.train.init))
+    path = model_file.located(config.train.init)
+    params, metadata = model_file.read(path)
     theirs = {"name": metadata.model, **metadata.options}
     ours = model_file.plain(config.model.to_dict())
     named = sorted((ours.keys() | theirs.keys()) - {"dropout"})
     if differing := [name for name in named if ours.get(name) != theirs.get(name)]:
         was = "; ".join(f"model.{name} is {ours.get(name)}, there {theirs.get(name)}" for name in differing)
         raise UsageError(f"train.init is {config.train.init}, of another network: {was}")
-    return steps.begun_with(state, params)
+    wanted = traverse_util.flatten_dict(state.generator) | traverse_util.flatten_dict(state.generator_stats)
+    return steps.begun_with(
+        state, model_file.matched(params, traverse_util.unflatten_dict(wanted), source=f"train.init: {path}")
+    )
 
 
 def load_vgg(config: ConfigDict) -> VGG16 | None:
@@ -364,7 +368,7 @@ def train(
                 settle(step)
             if stop.requested:
                 reached = int(state.step)
-                meter.catch_up()
+                meter.stop(reached)
                 checkpoints.save(reached, state)
                 reporter.say(f"stopped at step {reached}, which is saved: the same command goes on from there")
                 raise SystemExit(INTERRUPTED)

@@ -174,11 +174,11 @@ CONFIG = ConfigDict(
 )
 
 
-def write_report(workdir, result, *, style=0.0):
+def write_report(workdir, result, *, style=0.0, **others):
     return report.write(
         workdir,
         config=CONFIG,
-        terms={"pixel": 10.0, "style": style, "adversarial": 1e-3, "tv": 1e-4},
+        terms={"pixel": 10.0, "style": style, "adversarial": 1e-3, "tv": 1e-4, **others},
         rows=result.rows,
         examples=result.examples[::2],
         split="test",
@@ -223,4 +223,6 @@ def test_report_without_a_log_or_baselines_and_with_a_broken_network(tmp_path):
     text = write_report(tmp_path, result, style=120.0).read_text()
     assert "| dpconv | nan | nan |" in text and "120 style" in text and "style from step 101 on" in text
     assert "off:" not in text and "## Learning" not in text
+    text = write_report(tmp_path, result, perceptual=0.05).read_text()
+    assert "perceptual from step 101 on" in text and "off: the style term" in text and "no VGG-16" not in text
     assert (tmp_path / "report.png").stat().st_size > 10_000

@@ -141,6 +141,22 @@ def test_archives_are_unpacked_beside_themselves_once(
     assert unpacked == ["00000_train.png", "00001_train.png", "00002_train.png"]
 
 
+@pytest.mark.parametrize("above", ["", "mine/"])
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_an_archived_set_of_ones_own_says_its_polarity(kind: str, above: str, tmp_path: pathlib.Path):
+    content = {f"{above}masks/{name}": data for name, data in files("white").items()}
+    content |= {f"{above}set.json": b'{"hole": "white"}', f"{above}histogram.png": png(0.9)}
+    found = open_files(packed(tmp_path / f"set.{kind}", content))
+    assert (found.hole, len(found.paths)) == ("white", 3)
+
+
+def test_a_tar_may_name_its_own_folder(tmp_path: pathlib.Path):
+    top = tarfile.TarInfo(".")
+    top.type = tarfile.DIRTYPE
+    path = tar(tmp_path / "masks.tar", [(top, b""), (tarfile.TarInfo("./a.png"), png(0.1))], mode="w")
+    assert [each.name for each in open_files(path, hole="black").paths] == ["a.png"]
+
+
 def link(name: str, to: str, kind: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, to

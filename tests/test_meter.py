@@ -47,3 +47,17 @@ def test_the_share_of_time_spent_waiting_for_data(waiting: float, working: float
     assert "train/data_wait" not in first
     assert len(rest) == 3 and all(low <= scalars["train/data_wait"] <= high for scalars in rest)
     assert ["waiting for data" in detail for detail in log.details] == [False, *[waiting > 0] * 3]
+
+
+def test_a_run_that_ends_early_keeps_the_numbers_and_the_time_since_the_last_line():
+    config = ConfigDict({"train": {"log_every": 50, "steps": 100, "batch_size": 4}})
+    log: Any = Log()
+    meter = Meter(config, terms=["total"], writer=log, reporter=log)
+    for step in range(1, 8):
+        time.sleep(0.01)
+        meter.add(step, {"total": float(step), "skipped": 0.0}, ids=["a"], bad=0, waited=0.0)
+    meter.stop(7)
+    assert [scalars["train/total"] for scalars in log.scalars] == [1.0, 4.5]  # of step 1, and of 2 to 7
+    assert log.scalars[-1]["train/seconds"] >= 0.03
+    meter.stop(7)
+    assert len(log.scalars) == 2

@@ -1,6 +1,7 @@
 """Table 1: every file of a run, resuming, failures that spare the rest, fixed holes, and the door for other methods."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -13,10 +14,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
-from toy import SIZE, Toy, tiny
+from toy import SIZE, Toy, tiny, weight_file
 
 from configs import table1 as recipes
-from dpconv_jax import door, train
+from dpconv_jax import door, load, train
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
 from dpconv_jax.masks import read_manifest
@@ -46,7 +47,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     for index in range(40):
         (path / f"{index % 2}").mkdir(exist_ok=True)
         small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
-        small.resize((40, 40), Image.Resampling.BICUBIC).save(path / f"{index % 2}" / f"{index} é.png")
+        name = f"{index} é\udce9.png"  # in UTF-8, then in Latin-1
+        small.resize((40, 40), Image.Resampling.BICUBIC).save(path / f"{index % 2}" / name)
     return path
 
 
@@ -341,20 +343,29 @@ def test_a_signal_ends_it_and_what_is_finished_stays(photos, workdir, computed, 
 def test_given_weights_are_not_trained_and_four_devices_make_the_numbers_of_one(photos, finished, tmp_path, computed):
     config = recipe(photos, methods=("toy",))
     config.train.devices = 4
-    config.weights.toy = str(finished / "{dataset}" / "toy")
+    model = load(finished / DATASET / "toy", step=None)
+    (tmp_path / DATASET).mkdir()
+    path = tmp_path / DATASET / "weights.safetensors"
+    model_file.save(path, model.params, dataclasses.replace(model.metadata, step=None))  # as the release has none
+    config.weights.toy = str(tmp_path / "{dataset}" / "weights.safetensors")
     assert run(config, tmp_path) == 0
     assert computed == [("toy", 0), ("toy", 1), ("toy", 2)]
     theirs = numbers(finished)
     for key, line in numbers(tmp_path).items():
         assert key[0] == "toy" and line["n"] == theirs[key]["n"]
         assert float(line["value"] or 0) == pytest.approx(float(theirs[key]["value"] or 0), rel=1e-4)
-    assert "config.weights.toy" in (tmp_path / "table1.md").read_text()
+    text = (tmp_path / "table1.md").read_text()
+    assert "toy on image_folder: at a step that is not known, at 32 x 32" in text and "config.weights.toy" in text
+    assert "Trainings of this table" in (finished / "table1.md").read_text() and "Trainings of" not in text
     config.recipes = recipes.of_the_table(tiny(), datasets=()).recipes
     config.weights = ConfigDict({"dpconv": config.weights.toy})
     config.methods = ("dpconv",)
     config.model = ConfigDict({"name": "dpconv", "variant": "paper", "width": 0.125, "dilations": (1, 1, 1, 1)})
     config.model.dropout = 0.0
     with pytest.raises(UsageError, match="holds a toy, not a dpconv paper"):
+        run(config, tmp_path)
+    config.weights.dpconv = str(weight_file(tmp_path / "small.safetensors", dilations=(2, 4, 8, 2)))
+    with pytest.raises(UsageError, match=r"a dilation of .* could not train at its 16 x 16, and data.size is 32"):
         run(config, tmp_path)
     config.methods = ()
     with pytest.raises(UsageError, match="must name at least one each"):
@@ -586,6 +597,9 @@ def test_the_recipes_of_the_table(variant):
         assert theirs.model.width == ours.model.width
         if dataset == "clothing_small" and "dilations" in theirs.model:
             assert theirs.model.dilations == (1, 2, 3, 1)
+    if variant == "paper":
+        stored = lineup.shared(config, "deepfashion2/originals")
+        assert (stored.data.name, stored.data.crop) == ("deepfashion2/originals", "square")
     config.train.steps = 50
     assert lineup.settings(config, method="pconv_liu2018", dataset=dataset).optim.finetune == 0.1
 

@@ -291,6 +291,16 @@ def test_the_loop_writes_what_it_promises_and_resumes_exactly(folder, tmp_path, 
     assert digest(resumed) == digest(whole)
 
 
+def test_photos_may_have_names_that_are_not_utf8(tmp_path):
+    for photo in [*twenty_photos(tmp_path / "photos").iterdir()]:
+        photo.rename(photo.with_stem(f"{photo.stem}\udce9"))  # in Latin-1
+    config = tiny()
+    config.train.steps = 1
+    run(config, tmp_path / "photos", tmp_path / "run")
+    assert b"\xe9.png" in (tmp_path / "run" / "eval" / "metrics.csv").read_bytes()
+    assert (tmp_path / "run" / "report.md").exists()
+
+
 def test_a_training_begins_with_a_given_generator(folder, tmp_path):
     config = tiny()
     config.train.steps = 2
@@ -317,6 +327,13 @@ def test_a_generator_of_another_kind_is_no_beginning(tmp_path):
     config.train.init = "starter"
     with pytest.raises(UsageError, match=r"model\.variant is paper, there prefilled"):
         train.begun_with(config, state)
+    config.model = ConfigDict({"name": "pconv", "variant": "liu2018", "width": 0.0625})  # the deeper, the larger
+    path = tmp_path / "pconv.safetensors"
+    for size, fault in ((16, "is missing"), (64, "is unexpected")):
+        weight_file(path, model="pconv", options={"variant": "liu2018", "width": 0.0625}, size=size)
+        config.train.init = str(path)
+        with pytest.raises(UsageError, match=f"pconv.safetensors does not fit its model: .* {fault}"):
+            train.begun_with(config, steps.initialise(steps.build(config, steps_per_epoch=1), config))
     config.train.init = str(tmp_path / "absent.safetensors")
     with pytest.raises(UsageError, match="no such weight file"):
         train.begun_with(config, state)

@@ -63,6 +63,7 @@ def tiny(*, name: str = "toy") -> ConfigDict:
 
 def twenty_photos(path: pathlib.Path) -> pathlib.Path:
     """The folder `path` with twenty little photos."""
+    path.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     for index in range(20):
         small = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))

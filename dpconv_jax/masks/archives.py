@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 from dpconv_jax.errors import UsageError
 from dpconv_jax.masks.files import SUFFIXES
 
+ABOUT = "set.json"  # what a set says of itself, by `python -m dpconv_jax.masks`
 ENDINGS = (".tar.gz", ".tar.bz2", ".tar.xz", ".tgz", ".tar", ".zip")
 MOST_FILES = 200_000  # QD-IMD has 60,000
 MOST_BYTES = 2**24  # of one file; a 512 x 512 mask has less than 2**18, even uncompressed
@@ -32,7 +33,7 @@ def is_archive(path: pathlib.Path) -> bool:
 
 
 def unpacked(path: pathlib.Path) -> pathlib.Path:
-    """The folder beside the archive, named like it, with its images; unpacked unless it is there.
+    """The folder beside the archive, named like it, with its images and `set.json`; unpacked unless it is there.
 
     Raises UsageError for an archive that is damaged, leads out of the folder, holds links or devices, or is larger than
     any set of masks; nothing of it is left then.
@@ -61,13 +62,13 @@ def _unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
     files = total = 0
     for member in _zipped(path) if path.name.lower().endswith(".zip") else _tarred(path):
         name = pathlib.PurePosixPath(member.name.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
             raise UsageError(f"{member.name!r} leads out of the archive")
         if member.is_folder:
             continue
         if not member.is_file:
             raise UsageError(f"{member.name!r} is neither a file nor a folder")
-        if name.suffix.lower() not in SUFFIXES or name.name.startswith("."):
+        if name.name != ABOUT and (name.suffix.lower() not in SUFFIXES or name.name.startswith(".")):
             continue
         files, total = files + 1, total + member.size
         if files > MOST_FILES or member.size > MOST_BYTES or total > MOST_BYTES_IN_ALL:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dpconv_jax.errors import UsageError
-from dpconv_jax.masks.archives import is_archive, unpacked
+from dpconv_jax.masks.archives import ABOUT, is_archive, unpacked
 from dpconv_jax.masks.files import MaskFiles
 
-ABOUT, MASKS = "set.json", "masks"  # what `python -m dpconv_jax.masks` writes: a set's polarity, and its files
+MASKS = "masks"  # the folder of a set's files, beside `set.json`
 SAMPLED = 64  # files whose polarity is checked
 
 _shared = functools.cache(MaskFiles)  # training and validation may have the same files: they are read once
@@ -48,6 +48,8 @@ def open_files(path: str | os.PathLike[str], *, name: str, hole: str, split: str
     if is_archive(root):
         root = unpacked(root)
     if not name:
+        inside = [about.parent for about in (root / ABOUT, *sorted(root.glob(f"*/{ABOUT}"))) if about.exists()]
+        root = inside[0] if inside else root
         said = _said(root)
         return _shared(root / MASKS if said else root, hole=_agreed(hole, said, str(root)))
     if name not in SETS:

@@ -26,7 +26,7 @@ def card(table: Table, *, command: str) -> list[str]:
         f"Images were resized to {config.data.size} x {config.data.size} with {RESIZE_FILTER}.",
         f"Masks: preset {config.mask.preset}, seed {config.seed}, at least {100 * config.mask.coverage:g} % of the "
         "clothing where its region is known.",
-        *(f"Holes of {dataset_title(dataset)}: `{arena.folder.name}/{arena.manifest.path.name}`, sha256 "
+        *(f"Holes of {dataset_title(dataset)}: `{dataset}/{arena.manifest.path.name}`, sha256 "
           f"`{arena.manifest.sha256}`." for dataset, arena in table.arenas.items()),
         *(f"Weights of the metrics' {name}: sha256 `{sha256}`." for name, sha256 in table.loaded.sha256.items()),
         *_trainings(table),
@@ -70,23 +70,26 @@ def _counts(table: Table) -> str:
 
 
 def _trainings(table: Table) -> list[str]:
-    lines, seen = [], set()
+    lines, seen, any_of_ours = [], set(), False
     for kept in table.kept:
         dataset, method, made_with = kept.cell.dataset, kept.cell.method, kept.key["method"]
         if "step" not in made_with or (dataset, method) in seen:
             continue
         seen.add((dataset, method))
+        ours = made_with["source"] == lineup.OURS
+        any_of_ours |= ours
+        step = "at a step that is not known" if made_with["step"] is None else f"step {made_with['step']:,}"
         lines.append(
-            f"{method_title(method)} on {dataset_title(dataset)}: step {made_with['step']:,}, the last, at "
+            f"{method_title(method)} on {dataset_title(dataset)}: {step}{', the last' if ours else ''}, at "
             f"{made_with['trained at']} x {made_with['trained at']}; parameters sha256 "
             f"`{made_with['parameters'][:16]}`, {made_with['source']}."
         )
-    if lines:
+    if any_of_ours:
         train = table.config.train
         differing = _differing(table)
         lines.insert(0, (
             f"Trainings of this table: {train.steps:,} steps of {train.batch_size} images, the same images, holes, "
-            f"loss and optimiser for all{differing}. Of every training the last step is evaluated."
+            f"loss and optimiser for all{differing}. Of each the last step is evaluated."
         ))  # fmt: skip
     return lines
 

@@ -76,7 +76,11 @@ def trained_on(workdir: pathlib.Path) -> ConfigDict:
 
 def chosen(known: Iterable[str], *, bucket: int, photos: int, seed: int) -> list[str]:
     """So many of the ids, by a hash of seed, bucket and id: those of a larger number begin with those of a smaller."""
-    return heapq.nsmallest(photos, known, key=lambda id: hashlib.sha256(f"{seed} {bucket} {id}".encode()).digest())
+
+    def draw(id: str) -> bytes:
+        return hashlib.sha256(f"{seed} {bucket} {id}".encode(errors="surrogateescape")).digest()
+
+    return heapq.nsmallest(photos, known, key=draw)
 
 
 def batches(config: ConfigDict, *, photos: int, seed: int, ids: Sequence[str]) -> Iterator[Padded]:

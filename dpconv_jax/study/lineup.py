@@ -21,6 +21,7 @@ from dpconv_jax.weights import model_file
 from dpconv_jax.workdir import compare
 
 OF_THE_TABLE = ("methods", "datasets", "recipes", "by_dataset", "weights", "networks")  # the rest is of every training
+OURS = "training of this table"  # as the source of a network; else it says where its weights were given
 
 
 class Contestant(NamedTuple):
@@ -38,7 +39,7 @@ def shared(config: ConfigDict, dataset: str) -> ConfigDict:
     """What all methods have in common on a dataset: the table's config without the sections of the table."""
     common = ConfigDict({name: section for name, section in config.to_dict().items() if name not in OF_THE_TABLE})
     common.data.name = dataset
-    differing = config.by_dataset.get(dataset, {})
+    differing = config.by_dataset.get(dataset) or config.by_dataset.get(dataset.partition("/")[0], {})
     common.data.update({name: value for name, value in differing.items() if value != ""})
     common.eval.baselines = ()
     return common
@@ -82,11 +83,17 @@ def _check_learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dat
     train.check(mine)
     given = given_weights(config, method=method, dataset=dataset)
     if given is not None:
-        metadata = model.load(given, step=None).metadata
-        theirs, wanted = (metadata.model, metadata.options.get("variant")), (mine.model.name, mine.model.get("variant"))
+        network = model.load(given, step=None)
+        theirs = (network.metadata.model, network.metadata.options.get("variant"))
+        wanted = (mine.model.name, mine.model.get("variant"))
         if theirs != wanted:
             said, ours = (" ".join(filter(None, names)) for names in (theirs, wanted))
             raise UsageError(f"config.weights.{method}: {given} holds a {said}, not a {ours}")
+        if network.largest is not None and mine.data.size > network.largest:
+            raise UsageError(
+                f"config.weights.{method}: a dilation of {given} could not train at its {network.largest} x "
+                f"{network.largest}, and data.size is {mine.data.size}"
+            )
         return
     step = newest_step(folder)
     if step is not None:
@@ -111,7 +118,7 @@ def learned(
         trained(settings(config, method=method, dataset=dataset), folder, stop=stop)
     network = model.load(path, step=None)
     identity = {
-        "source": "training of this table" if path is folder else f"config.weights.{method}",
+        "source": OURS if path is folder else f"config.weights.{method}",
         "parameters": digest(network.params),
         "step": network.metadata.step,
         "trained at": network.metadata.size,
