@@ -1,12 +1,15 @@
 """What the commands share: a mistake of the user is one line and exit code 2."""
 
 import argparse
+import errno
 import io
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from dpconv_jax.errors import UsageError
+
+PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP)  # the user's to mend
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,7 +26,8 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:
     """The exit code of `main(arguments)`; None is the command line.
 
-    2 for its UsageError, after one line; 130 where it was interrupted.
+    2 for its UsageError, after one line, and for a path that may not be read, written or looked at; 130 where it was
+    interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot encode is no reason to stop
@@ -31,6 +35,11 @@ def run(main: Callable[[list[str] | None], int], arguments: list[str] | None = N
         return main(arguments)
     except UsageError as error:
         refuse(error)
+        return 2
+    except OSError as error:
+        if error.filename is None or error.errno not in PATHS:
+            raise
+        refuse(UsageError(f"{error.filename}: {error.strerror}"))
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -68,14 +68,15 @@ def read(
     if path.suffix.lower() == ".json":
         return _labelme(path, size=size), ()
     try:
-        rgb = photo.read(path, max_pixels=max_pixels).rgb
+        opened = photo.read(path, max_pixels=max_pixels)
     except BadImageError as error:
         raise BadImageError(f"mask {path}: {error}") from error
-    grey = np.asarray(Image.fromarray(rgb).convert("L"))
+    grey = np.asarray(Image.fromarray(opened.rgb).convert("L"))
     if grey.shape != size:
         raise UsageError(f"mask {path} is {grey.shape[1]} x {grey.shape[0]}, the photo {size[1]} x {size[0]}")
-    if grey.max() == 1:  # all black to the eye, and to a threshold
-        raise UsageError(f"mask {path} has levels 0 and 1 only; they must be 0 and 255")
+    white, brightest = np.iinfo(opened.stored.dtype).max, opened.stored.max()
+    if grey.max() <= 1 and 0 < brightest <= white // 128:  # all black to the eye, and to a threshold
+        raise UsageError(f"mask {path} has levels 0 to {brightest} of {white}; they must be 0 and {white}")
     hole = (grey >= 128) == ((colour or COLOUR) == "white")
     if colour is None and np.count_nonzero(hole) > hole.size / 2:
         raise PolarityError(

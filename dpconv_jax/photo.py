@@ -129,13 +129,25 @@ def write(photo: Photo, path: str | os.PathLike[str], fill: np.ndarray, weight: 
     options, option_notes = _options(photo, kind)
     # Without EXIF, as in a BMP, a file has nowhere to say how it is turned.
     pixels, pixel_notes = _fitted(stored if "exif" in options else upright, kind)
+    try:
+        content = _encoded(pixels, kind, options)
+    except BadImageError:
+        if not options.get("progressive"):
+            raise
+        # Pillow keeps a whole progressive file in two bytes a pixel, which a grainy photo exceeds.
+        content = _encoded(pixels, kind, options | {"progressive": False})
+        option_notes.append("progressive became sequential")
+    write_whole(path, content)
+    return (*pixel_notes, *option_notes)
+
+
+def _encoded(pixels: np.ndarray, kind: str, options: dict[str, Any]) -> bytes:
     data = io.BytesIO()
     try:
         Image.fromarray(pixels).save(data, kind, **options)
     except Exception as error:  # encoders refuse sizes by OSError, ValueError, struct.error, ...
         raise BadImageError(f"cannot be written as {kind}: {_reason(error)}") from error
-    write_whole(path, data.getvalue())
-    return (*pixel_notes, *option_notes)
+    return data.getvalue()
 
 
 def _reason(error: Exception) -> str:
@@ -156,6 +168,7 @@ def _read(stream: BinaryIO, max_pixels: int) -> Photo:
     kind, encoding = str(image.format), _encoding(image, stream)
     rawmode = _rawmode(image)
     image.load()
+    image = _true_levels(image, rawmode)
     plain, notes = _plain(image, rawmode)
     if "mp" in image.info:
         notes.append("only the first of its pictures was read")
@@ -226,9 +239,24 @@ def _rawmode(image: ImageFile.ImageFile) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
+def _true_levels(image: Image.Image, rawmode: str) -> Image.Image:
+    """The loaded image with white the largest value. Raises BadImageError where Pillow misread a TIFF's samples."""
+    tags = getattr(image, "tag_v2", {})
+    bits, grey = max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (0,))), image.mode.startswith("I;16")
+    if (grey and 0 < bits != 16) or (image.mode in _MODES and bits > 8 and not _deep(rawmode)):  # 12 bits; bare planes
+        raise BadImageError(f"a TIFF of {bits} bits a channel in this layout is not supported")
+    if grey and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # white is 0; Pillow turns 8 bits only
+        return Image.fromarray(65535 - np.asarray(image).astype(np.uint16))
+    return image
+
+
+def _deep(rawmode: str) -> bool:
+    return bool(re.search(";16[BLN]?$", rawmode)) and rawmode != "BGR;16"  # which is a BMP's 16 bits a pixel
+
+
 def _plain(image: Image.Image, rawmode: str) -> tuple[Image.Image, list[str]]:
     """The loaded image as one of L, LA, RGB, RGBA or a 16-bit grey, and notes on what that took."""
-    deep = re.search(";16[BLN]?$", rawmode) and rawmode != "BGR;16"  # which is a BMP's 16 bits a pixel
+    deep = _deep(rawmode)
     if deep and "transparency" in image.info:
         raise BadImageError("16 bits with a transparent colour are not supported")
     if image.mode.startswith("I;16"):

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin
+import tifffile  # of scikit-image
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from dpconv_jax import photo
 from dpconv_jax.data.decode import BadImageError
@@ -303,6 +304,24 @@ def test_grey_levels_of_big_endian_files(tmp_path: pathlib.Path):
     assert np.array_equal(np.asarray(rewritten(source, ".tif")[0])[weight == 0], levels[weight == 0])
 
 
+def test_grey_levels_where_white_is_0(tmp_path: pathlib.Path):
+    levels = np.asarray(drawn("I;16"))
+    tifffile.imwrite(source := tmp_path / "in.tif", 65535 - levels, photometric="miniswhite")
+    assert np.array_equal(read(source).rgb, np.repeat((levels // 257)[..., None], 3, 2))
+    _, weight = holes((WIDTH, HEIGHT))
+    assert np.array_equal(np.asarray(rewritten(source, ".tif")[0])[weight == 0], levels[weight == 0])
+
+
+def test_a_grainy_progressive_jpeg_becomes_sequential(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+    grain = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageFile, "MAXBLOCK", 2**20)  # else Pillow could not write it either
+        source = saved(tmp_path / "in.jpg", grain, quality=100, subsampling=0, progressive=True)
+    one = photo.read(source, max_pixels=40_000)
+    assert photo.write(one, source, *holes((200, 200))) == ("progressive became sequential",)
+    assert "progressive" not in opened(source).info and one.encoding["progressive"]
+
+
 def test_a_tiff_loses_a_compression_that_cannot_hold_it(tmp_path: pathlib.Path):
     source = saved(tmp_path / "in.tif", drawn("RGB"), compression="jpeg")
     out, notes = rewritten(source, ".tif")
@@ -327,6 +346,11 @@ def animated(kind: str) -> bytes:
     return encoded(drawn("RGB"), kind, save_all=True, append_images=[drawn("L").convert("RGB")])
 
 
+def planes_of_16_bits() -> bytes:
+    tifffile.imwrite(data := io.BytesIO(), np.zeros((3, 8, 8), np.uint16), photometric="rgb", planarconfig="separate")
+    return data.getvalue()
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
@@ -337,6 +361,7 @@ def animated(kind: str) -> bytes:
         (animated("WEBP"), "animated, or of several pages"),
         (animated("TIFF"), "animated, or of several pages"),
         (encoded(Image.new("F", (4, 4)), "TIFF"), "mode F is not supported"),
+        (planes_of_16_bits(), "a TIFF of 16 bits a channel in this layout is not supported"),
         (png(0, 1, transparent=b"\x80\x40"), "16 bits with a transparent colour"),
         (png(2, 3, transparent=b"\x80\x40" * 3), "16 bits with a transparent colour"),
         *((encoded(drawn("RGB"), kind)[:-300], ".") for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")),

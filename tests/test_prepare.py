@@ -48,6 +48,16 @@ def test_counts_and_a_contact_sheet(tmp_path: pathlib.Path, capsys: pytest.Captu
     assert sheet.shape[2] == 3 and np.count_nonzero((sheet == (214, 51, 108)).all(-1)) > 1000  # holes
     code, lines, _ = run(capsys, *flags(tmp_path))  # built: the files it was made of are not needed
     assert (code, lines) == (0, expected)
+    before = (where / "contact_sheet.png").read_bytes()
+
+    (shard,) = where.glob("*/*train*")
+    shard.write_bytes(shard.read_bytes()[:-20_000])
+    code, _, errors = run(capsys, *flags(tmp_path))
+    assert code == 2 and "train of" in errors[0] and "delete what is built" in errors[0]
+    (where / "1.0.0" / "dataset_info.json").write_text('{"name": "deep')
+    code, _, errors = run(capsys, *flags(tmp_path))
+    assert code == 2 and errors[0].startswith("error: what is built of deepfashion2 in") and len(errors) == 1
+    assert (where / "contact_sheet.png").read_bytes() == before
 
 
 def test_notes_stand_above_the_counts(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]):
@@ -61,7 +71,7 @@ def test_notes_stand_above_the_counts(tmp_path: pathlib.Path, capsys: pytest.Cap
     ("arguments", "rule"),
     [
         (["--dataset=fashion"], "data.name 'fashion' is unknown"),
-        (["--dataset=image_folder"], "data.name 'image_folder' is unknown"),
+        (["--dataset=image_folder"], "--dataset=image_folder: it is read where it lies, and never built"),
         (
             ["--dataset=deepfashion2"],
             "data.manual_dir '' is no folder; deepfashion2 needs the one made by: fill in the form",

@@ -327,6 +327,12 @@ def test_what_cannot_be_converted(heads, tmp_path, capsys):
     assert "is named *.safetensors" in error(capsys)
     assert run("convert", tmp_path / "heads.npz", "--out", tmp_path / "absent" / "out.safetensors") == 2
     assert "cannot be written" in error(capsys)
+    before = (tmp_path / "heads.npz").rename(tmp_path / "heads.safetensors")
+    safetensors.numpy.save_file(heads | {"more": np.zeros(3)}, before)
+    whole = before.read_bytes()
+    assert run("convert", before, "--out", before) == 2
+    assert "would replace" in error(capsys) and before.read_bytes() == whole
+    before.unlink()
     np.savez(tmp_path / "heads.npz", **{name: head for name, head in heads.items() if "lin4" not in name})
     assert run("convert", tmp_path / "heads.npz", "--out", tmp_path / "out.safetensors") == 2
     assert "lin4.model.1.weight is missing" in error(capsys)

@@ -17,7 +17,7 @@ from PIL import Image
 from toy import SIZE, Toy, tiny, weight_file
 
 from configs import table1 as recipes
-from dpconv_jax import door, load, train
+from dpconv_jax import door, model, train
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
 from dpconv_jax.masks import read_manifest
@@ -343,10 +343,10 @@ def test_a_signal_ends_it_and_what_is_finished_stays(photos, workdir, computed, 
 def test_given_weights_are_not_trained_and_four_devices_make_the_numbers_of_one(photos, finished, tmp_path, computed):
     config = recipe(photos, methods=("toy",))
     config.train.devices = 4
-    model = load(finished / DATASET / "toy", step=None)
+    trained = model.load(finished / DATASET / "toy", step=None)
     (tmp_path / DATASET).mkdir()
     path = tmp_path / DATASET / "weights.safetensors"
-    model_file.save(path, model.params, dataclasses.replace(model.metadata, step=None))  # as the release has none
+    model_file.save(path, trained.params, dataclasses.replace(trained.metadata, step=None))  # as the release has none
     config.weights.toy = str(tmp_path / "{dataset}" / "weights.safetensors")
     assert run(config, tmp_path) == 0
     assert computed == [("toy", 0), ("toy", 1), ("toy", 2)]

@@ -288,6 +288,8 @@ def test_a_failed_export_is_one_line(tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and "nowhere" in captured.err
     assert not (tmp_path / "x.safetensors").exists()
+    assert door.run(command.main, ["export", "n" * 300, str(tmp_path / "x.safetensors")]) == 2
+    assert capsys.readouterr().err.endswith(f"{'n' * 300}/checkpoints: File name too long\n")
 
 
 def test_importing_the_package_imports_no_jax():

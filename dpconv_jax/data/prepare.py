@@ -7,6 +7,7 @@ Exit codes: 0 done; 2 a mistake of the user, named in one line; 42 stopped by a 
 """
 
 import collections
+import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from dpconv_jax.data import sources
 from dpconv_jax.data.collection import REJECTED, Collection, read_rejected
 from dpconv_jax.data.contact_sheet import Sample, sheet
 from dpconv_jax.errors import UsageError
+from dpconv_jax.files import write_whole
 from dpconv_jax.progress import Counter
 from dpconv_jax.signals import INTERRUPTED, Stop
 
@@ -47,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not 0 <= options.allow_rejected <= 1:
         raise UsageError(f"--allow_rejected is {options.allow_rejected}; it must lie in [0, 1]")
     absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of every config that is not its default
+    if options.dataset == "image_folder":
+        raise UsageError("--dataset=image_folder: it is read where it lies, and never built")
     builder = sources.make(options.dataset, data_dir=options.data_dir)
     beam_options = None
     if options.beam_runner:
@@ -128,15 +132,19 @@ def _report(builder: sources.Builder) -> None:
     if bad:
         print(f"left out: {builder.rejected}")
     path = builder.data_path.parent / "contact_sheet.png"
-    with path.open("wb") as stream:
-        sheet(samples, min_coverage=COVERAGE).save(stream, "PNG")
+    picture = io.BytesIO()
+    sheet(samples, min_coverage=COVERAGE).save(picture, "PNG")
+    write_whole(path, picture.getvalue())
     print(f"contact sheet: {path}", flush=True)
 
 
 def _categories(source: sources.Source, split: str) -> Iterator[str]:
     with Counter(total=len(source), unit=f"{split} photos counted") as counter:
         for index in range(len(source)):
-            yield source[index]["category"]
+            try:
+                yield source[index]["category"]
+            except RuntimeError as error:
+                raise UsageError(f"{error}; delete what is built, the same command builds it again") from error
             counter.advance()
 
 

@@ -77,12 +77,17 @@ def make(name: str, *, data_dir: str = "") -> Builder:
     dataset, _, config = name.partition("/")
     if dataset not in BUILDERS:
         raise UsageError(f"data.name {name!r} is unknown; known: {', '.join([*BUILDERS, 'image_folder'])}")
-    cls = BUILDERS[dataset]
+    cls, options = BUILDERS[dataset], {}
     if issubclass(cls, Collection):
-        return cls(data_dir=data_dir or None, file_format="array_record", config=cls.configured(config))
-    if config:
+        options["config"] = cls.configured(config)
+    elif config:
         raise UsageError(f"data.name {name!r} is unknown; {dataset} is stored in one way only")
-    return cls(data_dir=data_dir or None, file_format="array_record")
+    try:
+        return cls(data_dir=data_dir or None, file_format="array_record", **options)
+    except (OSError, UsageError):
+        raise
+    except Exception as error:  # of protobuf, where a file that describes the built ones is damaged
+        raise UsageError(f"what is built of {name} in {data_dir or 'TFDS_DATA_DIR'} is damaged: {error}") from error
 
 
 def read(builder: Builder, split: str) -> Source:

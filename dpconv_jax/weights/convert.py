@@ -25,6 +25,7 @@ def convert_released(source: str | pathlib.Path, out: str | pathlib.Path) -> Con
 
     Raises UsageError as `convert` does, and where `source` is not that generator's state dict.
     """
+    _keep_apart(pathlib.Path(source), pathlib.Path(out))
     tensors, _ = tensor_file.read(source)
     params = released.parameters(tensors, source=source)
     model_file.save(out, params, released.METADATA)
@@ -35,11 +36,13 @@ def convert(source: str | pathlib.Path, out: str | pathlib.Path) -> Converted:
     """Writes the tensors that the network in `source` needs to `out`, names and values as they are.
 
     Metadata: `network`; `source_sha256`, the hash of `source`; `convention`, of VGG-16. Raises UsageError where `out`
-    is not named *.safetensors or cannot be written, or `source` cannot be read or is no whole network of this package.
+    is not named *.safetensors, is `source` or cannot be written, or `source` cannot be read or is no whole network of
+    this package.
     """
     source, out = pathlib.Path(source), pathlib.Path(out)
     if out.suffix != ".safetensors":
         raise UsageError(f"{out}: a converted file is named *.safetensors")
+    _keep_apart(source, out)
     tensors, found = tensor_file.read(source)
     if any(mark in tensors for mark in VGG_MARKS):
         network = vgg16.parameters(tensors, found, source=source)
@@ -62,3 +65,8 @@ def convert(source: str | pathlib.Path, out: str | pathlib.Path) -> Converted:
     except OSError as error:
         raise UsageError(f"{out} cannot be written: {error.strerror}") from error
     return Converted(metadata, len(kept))
+
+
+def _keep_apart(source: pathlib.Path, out: pathlib.Path) -> None:
+    if source.exists() and out.exists() and out.samefile(source):
+        raise UsageError(f"{out} would replace {source}, which was given; choose another place")

@@ -104,7 +104,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Params, Metadata]:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (OSError, TypeError, safetensors.SafetensorError) as error:
+    except (OSError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise UsageError(f"{path} is no whole .safetensors file: {error}") from error
     if header.get("format") != FORMAT:
         raise UsageError(f"{path}: format is {header.get('format')!r}, not {FORMAT!r}")

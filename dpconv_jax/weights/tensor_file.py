@@ -13,6 +13,11 @@ from dpconv_jax.weights import torch_file
 
 Tensors = dict[str, np.ndarray]
 Metadata = dict[str, str]
+# What the libraries raise at damaged or strange files: h5py RuntimeError, safetensors AttributeError for float8, ...
+FAULTS = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, TypeError, AttributeError),
+    *(zipfile.BadZipFile, safetensors.SafetensorError),
+)
 
 
 def read(path: str | pathlib.Path) -> tuple[Tensors, Metadata]:
@@ -29,7 +34,7 @@ def read(path: str | pathlib.Path) -> tuple[Tensors, Metadata]:
         return READERS[path.suffix](path)
     except UsageError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+    except FAULTS as error:
         raise UsageError(f"weights {path} cannot be read: {error}") from error
 
 
@@ -62,8 +67,12 @@ def sha256(path: str | pathlib.Path) -> str:
 
 def _read_npz(path: pathlib.Path) -> tuple[Tensors, Metadata]:
     # numpy leaves a file of its own open where the archive is damaged.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    with path.open("rb") as stream:
+        archive = np.load(stream, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array and not an archive of them")
+        with archive:
+            arrays = {name: np.asarray(archive[name]) for name in archive.files}
     texts = {name: str(array) for name, array in arrays.items() if array.dtype.kind == "U"}
     return {name: array for name, array in arrays.items() if name not in texts}, texts
 
