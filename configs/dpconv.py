@@ -6,6 +6,7 @@ clothing_small  3,409 CC0 photos at 128 x 128, half width, the full loss, its st
 starter         first part of the weights in this package: clothing_small with the variant `prefilled`, zooming
 starter_style   second part: from the weights of the first (--config.train.init=FILE), the full loss at the end
 starter_ssim    third part: from the weights of the second, the full loss and structural similarity
+starter_long    fourth part: from the weights of the third, all of that once more, longer
 image_folder    the same for any tree of images: --config.data.dir=FOLDER
 fashiongen, fashionai, deepfashion, deepfashion2
                 the paper's recipe: 256 x 256, batch 64, 120,000 steps, Eq. (5); two V100 in the paper
@@ -102,6 +103,17 @@ def starter_ssim() -> ConfigDict:
     return config
 
 
+def starter_long() -> ConfigDict:
+    config = starter_ssim()
+    config.loss.ssim = 1.0
+    config.vgg.start = 2500
+    config.optim.generator_lr = 1e-3
+    config.train.steps = 3600
+    config.train.eval_every = 600
+    config.train.image_every = 1200
+    return config
+
+
 def image_folder() -> ConfigDict:
     config = clothing_small()
     config.data.name = "image_folder"
@@ -125,6 +137,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "starter": starter,
         "starter_style": starter_style,
         "starter_ssim": starter_ssim,
+        "starter_long": starter_long,
         "image_folder": image_folder,
     }
     if variant in PAPER:

@@ -17,7 +17,7 @@ COMPARED = {  # file, recipe of its own -> fields of the model; sections beside 
     ("gconv", "yu2019"): ({"name": "gconv", "width": 1.0, "dilations": (2, 4, 8, 16)}, {"loss", "optim"}),
 }
 PAPER = ("fashiongen", "fashionai", "deepfashion", "deepfashion2")
-STARTER = ("starter", "starter_style", "starter_ssim")
+STARTER = ("starter", "starter_style", "starter_ssim", "starter_long")
 VARIANTS = ("", "clothing_small", "image_folder", *STARTER, *PAPER)
 
 
