@@ -34,7 +34,7 @@ def inpaint(model: Model, generator: Callable, image: jax.Array, mask: jax.Array
 
     Args:
       generator: `model.generator` or what it compiles: prepared image, mask -> raw output, masks.
-      image: (B, H, W, 3) float32, RGB in [0, 1]; pixels of holes are never read. H and W multiples of 8.
+      image: (B, H, W, 3) float32, RGB in [0, 1]; pixels of holes are never read. H and W multiples of `model.stride`.
       mask: (B, H, W, 1) float32, valid above 0.5, else hole.
 
     Returns:
@@ -121,8 +121,8 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             content = to_stablehlo(model)
             bound = f", at most {limit} x {limit}" if limit else ""
-            exported, free = from_stablehlo(content), f"batch and size free (multiples of 8{bound})"
-            shapes = [(1, side, side), (2, side if limit else side + 8, side)]
+            exported, free = from_stablehlo(content), f"batch and size free (multiples of {model.stride}{bound})"
+            shapes = [(1, side, side), (2, side if limit else side + model.stride, side)]
         found = difference(model, exported, shapes)
     if not found <= TOLERANCE[out.suffix]:
         raise UsageError(f"{out} is not written: it differs by {found:.1e} from the live model")
