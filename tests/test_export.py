@@ -70,6 +70,14 @@ def test_stablehlo_with_more_positions_than_a_block_of_attention(folder, variant
     assert_is_the_live_model(exported, path, (3, 136, 144), 1e-5)
 
 
+def test_stablehlo_of_a_network_of_another_stride(tmp_path, capsys):
+    path = weight_file(
+        tmp_path / "pconv.safetensors", model="pconv", options={"variant": "benchmark", "width": 0.125}, size=32
+    )
+    assert door.run(export.main, [f"--checkpoint={path}", f"--out={tmp_path / 'model.stablehlo'}"]) == 0
+    assert "batch and size free (multiples of 16), max" in capsys.readouterr().out
+
+
 def test_a_model_with_a_largest_size_keeps_it(folder):
     model = dpconv_jax.load(folder / "limited.safetensors")
     exported = jax.export.deserialize(bytearray(export.to_stablehlo(model)))
