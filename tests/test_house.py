@@ -59,7 +59,7 @@ FLOW = {
     "processes": {"signals"},
     "sharding": {"trees"},
     "compilation": set(),
-    "data": {"masks", "progress", "signals", "door"},
+    "data": {"masks", "progress", "signals", "door", "files"},
     "masks": {"files", "progress", "door"},
     "progress": set(),
     "signals": set(),
