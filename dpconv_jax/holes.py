@@ -74,8 +74,9 @@ def read(
     grey = np.asarray(Image.fromarray(opened.rgb).convert("L"))
     if grey.shape != size:
         raise UsageError(f"mask {path} is {grey.shape[1]} x {grey.shape[0]}, the photo {size[1]} x {size[0]}")
-    white, brightest = np.iinfo(opened.stored.dtype).max, opened.stored.max()
-    if grey.max() <= 1 and 0 < brightest <= white // 128:  # all black to the eye, and to a threshold
+    levels = opened.stored if opened.stored.dtype == np.uint16 else grey
+    white, brightest = np.iinfo(levels.dtype).max, levels.max()
+    if 0 < brightest <= white // 128:  # all black to the eye, and to a threshold
         raise UsageError(f"mask {path} has levels 0 to {brightest} of {white}; they must be 0 and {white}")
     hole = (grey >= 128) == ((colour or COLOUR) == "white")
     if colour is None and np.count_nonzero(hole) > hole.size / 2:

@@ -168,8 +168,7 @@ def _read(stream: BinaryIO, max_pixels: int) -> Photo:
     kind, encoding = str(image.format), _encoding(image, stream)
     rawmode = _rawmode(image)
     image.load()
-    image = _true_levels(image, rawmode)
-    plain, notes = _plain(image, rawmode)
+    plain, notes = _plain(_true_levels(image, rawmode), rawmode)  # `image` keeps what the file says beside its pixels
     if "mp" in image.info:
         notes.append("only the first of its pictures was read")
 

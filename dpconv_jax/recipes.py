@@ -19,6 +19,7 @@ from dpconv_jax.models.patch_discriminator import PatchDiscriminator
 from dpconv_jax.models.vgg16 import VGG16, features, max_pool
 
 Array = jax.Array
+VGG_TERMS = ("perceptual", "style")  # made of VGG-16's features
 Score = Callable[[Array], Array]  # images -> what the discriminator says of them
 
 
@@ -52,7 +53,7 @@ class Recipe:
     @property
     def needs_vgg(self) -> bool:
         """Whether a term is made of VGG-16's features."""
-        return any(self.weights.get(name) for name in ("style", "perceptual"))
+        return any(self.weights.get(name) for name in VGG_TERMS)
 
     @abstractmethod
     def terms(self, example: Example, *, vgg: VGG16 | None, score: Score, dtype: jnp.dtype) -> dict[str, Array]:

@@ -20,6 +20,7 @@ from dpconv_jax.evaluate import Example, Row
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import METRICS, Metric
+from dpconv_jax.recipes import VGG_TERMS
 from dpconv_jax.writers import read_scalars
 
 TERM_COLOURS = ("#2a78d6", "#d9730d", "#8a5cc2", "#1a9e77", "#b8435a")
@@ -28,8 +29,6 @@ OTHER_COLOURS = ("#b3b8bf", "#e0a458", "#6f9c8b", "#a98bb8")
 NAMES = {"mean": "mean colour", "telea": "Telea", "ns": "Navier-Stokes"}
 INK, FAINT = "#22262b", "#c9ced4"
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> (steps, values)
-
-VGG_TERMS = ("perceptual", "style")  # of the loss, made of VGG-16's features
 
 RESIZE_FILTER = "Pillow's bicubic, widened where it reduces"  # of data.pipeline
 

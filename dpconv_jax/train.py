@@ -15,7 +15,7 @@ from typing import Any, Self, TypedDict
 import jax
 import numpy as np
 from clu import parameter_overview
-from flax import nnx, traverse_util
+from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -30,7 +30,7 @@ from dpconv_jax.meter import Meter
 from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.progress import Reporter
 from dpconv_jax.signals import INTERRUPTED, Stop
-from dpconv_jax.trees import Tree
+from dpconv_jax.trees import Tree, merged
 from dpconv_jax.weights import model_file, tensor_file, vgg16
 from dpconv_jax.workdir import FREE, compare, remember
 from dpconv_jax.writers import Silent, Writer, grid, read_scalars
@@ -197,10 +197,8 @@ def begun_with(config: ConfigDict, state: steps.GanState) -> steps.GanState:
     if differing := [name for name in named if ours.get(name) != theirs.get(name)]:
         was = "; ".join(f"model.{name} is {ours.get(name)}, there {theirs.get(name)}" for name in differing)
         raise UsageError(f"train.init is {config.train.init}, of another network: {was}")
-    wanted = traverse_util.flatten_dict(state.generator) | traverse_util.flatten_dict(state.generator_stats)
-    return steps.begun_with(
-        state, model_file.matched(params, traverse_util.unflatten_dict(wanted), source=f"train.init: {path}")
-    )
+    shapes = merged(state.generator, state.generator_stats)
+    return steps.begun_with(state, model_file.matched(params, shapes, source=f"train.init: {path}"))
 
 
 def load_vgg(config: ConfigDict) -> VGG16 | None:

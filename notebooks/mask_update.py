@@ -146,7 +146,7 @@ figure6(published, preset="qd_imd", each=64, seed=0)
 
 # %% [markdown]
 # The two layers above differ in their reach, 9 pixels against 17. With the same kernel and the same padding each
-# doubling of the dilation about halves the layers that a mask needs:
+# doubling of the dilation, from 2 on, about halves the layers that a mask needs:
 
 # %%
 figure6(like_for_like, preset="qd_imd", each=32, seed=0)

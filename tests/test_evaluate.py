@@ -210,7 +210,8 @@ def test_report_states_the_run_the_numbers_and_what_they_mean(tmp_path):
         assert fact in text
     assert "from 9.00 % at step 100 to 4.20 % at step 400; the lowest was 4.00 % at step 300" in text
     assert "From step 300 to the end, about the last quarter, it changed by +5.0 %" in text
-    assert result.manifest in text and "(40, 100] %, of the test split." in text and "bicubic" in text
+    assert result.manifest in text and "5 images with holes of (40, 100] %, of the test split." in text
+    assert "bicubic" in text
     curves = report.read_curves(tmp_path / "metrics.jsonl")
     np.testing.assert_array_equal(curves["val/l1"], [[100, 200, 300, 400], [9.0, 5.0, 4.0, 4.2]])
     with Image.open(tmp_path / "report.png") as picture:

@@ -166,6 +166,10 @@ def test_shapes_of_another_photo(tmp_path):
         (np.zeros((HEIGHT, WIDTH + 1), np.uint8), r"mask .*mask\.png is 31 x 20, the photo 30 x 20"),
         (np.zeros((40, 40), np.uint8), r"mask .*mask\.png: 40 x 40 pixels, more than 1000"),
         (RECTANGLE.astype(np.uint8), r"mask .*mask\.png has levels 0 to 1 of 255; they must be 0 and 255"),
+        (
+            np.dstack([RECTANGLE.astype(np.uint8)] * 3 + [np.full(SIZE, 255, np.uint8)]),
+            r"mask .*mask\.png has levels 0 to 1 of 255; they must be 0 and 255",
+        ),
         (RECTANGLE.astype(np.uint16), r"levels 0 to 1 of 65535; they must be 0 and 65535"),
         (RECTANGLE.astype(np.uint16) * 255, r"levels 0 to 255 of 65535; they must be 0 and 65535"),
         (None, r"mask .*mask\.png: not a JPEG"),

@@ -42,7 +42,7 @@ FLOW = {
     "demo": {"model", "compilation", "holes", "photo", "masks", "data", "door"},
     "export": {"model", "models", "door", "files"},
     "folder": {"model", "windows", "holes", "photo", "progress", "data", "files"},
-    "report": {"evaluate", "writers", "metrics", "masks", "files"},
+    "report": {"evaluate", "recipes", "writers", "metrics", "masks", "files"},
     "inpainter": {"evaluate", "steps", "sharding", "trees"},
     "evaluate": {"steps", "processes", "metrics", "baselines", "masks", "data", "files"},
     "model": {"windows", "weights", "checkpoints", "models"},

@@ -305,11 +305,14 @@ def test_grey_levels_of_big_endian_files(tmp_path: pathlib.Path):
 
 
 def test_grey_levels_where_white_is_0(tmp_path: pathlib.Path):
-    levels = np.asarray(drawn("I;16"))
-    tifffile.imwrite(source := tmp_path / "in.tif", 65535 - levels, photometric="miniswhite")
+    levels, source = np.asarray(drawn("I;16")), tmp_path / "in.tif"
+    said = {"description": "a scan", "resolution": (300, 300), "metadata": None}
+    tifffile.imwrite(source, 65535 - levels, photometric="miniswhite", **said)
     assert np.array_equal(read(source).rgb, np.repeat((levels // 257)[..., None], 3, 2))
     _, weight = holes((WIDTH, HEIGHT))
-    assert np.array_equal(np.asarray(rewritten(source, ".tif")[0])[weight == 0], levels[weight == 0])
+    out, _ = rewritten(source, ".tif")
+    assert np.array_equal(np.asarray(out)[weight == 0], levels[weight == 0])
+    assert out.info["dpi"] == (300, 300) and out.getexif()[ExifTags.Base.ImageDescription] == "a scan"
 
 
 def test_a_grainy_progressive_jpeg_becomes_sequential(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):

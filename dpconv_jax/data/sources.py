@@ -87,7 +87,8 @@ def make(name: str, *, data_dir: str = "") -> Builder:
     except (OSError, UsageError):
         raise
     except Exception as error:  # of protobuf, where a file that describes the built ones is damaged
-        raise UsageError(f"what is built of {name} in {data_dir or 'TFDS_DATA_DIR'} is damaged: {error}") from error
+        where = data_dir or "~/tensorflow_datasets"
+        raise UsageError(f"what is built of {name} in {where} is damaged: {error}") from error
 
 
 def read(builder: Builder, split: str) -> Source:

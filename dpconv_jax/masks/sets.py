@@ -48,8 +48,7 @@ def open_files(path: str | os.PathLike[str], *, name: str, hole: str, split: str
     if is_archive(root):
         root = unpacked(root)
     if not name:
-        inside = [about.parent for about in (root / ABOUT, *sorted(root.glob(f"*/{ABOUT}"))) if about.exists()]
-        root = inside[0] if inside else root
+        root = next((about.parent for about in _within(root, ABOUT) if about.exists()), root)
         said = _said(root)
         return _shared(root / MASKS if said else root, hole=_agreed(hole, said, str(root)))
     if name not in SETS:
@@ -69,15 +68,20 @@ def open_files(path: str | os.PathLike[str], *, name: str, hole: str, split: str
 
 
 def _folder(root: pathlib.Path, name: str, published: Published, split: str) -> pathlib.Path:
-    """The folder of a split, in the root or one level below."""
+    """The folder of a split."""
     if not published.folders:
         return root
     wanted = published.folders[split]
-    for folder in (root / wanted, *sorted(root.glob(f"*/{wanted}"))):
+    for folder in _within(root, wanted):
         if folder.is_dir():
             return folder
     found = ", ".join(sorted(each.name for each in root.iterdir())[:12]) if root.is_dir() else "it does not exist"
     raise UsageError(f"mask folder {str(root)!r} lacks {wanted} of {name}; it holds {found or 'nothing'}")
+
+
+def _within(root: pathlib.Path, name: str) -> tuple[pathlib.Path, ...]:
+    """Where `name` may lie: in the root or one level below."""
+    return root / name, *sorted(root.glob(f"*/{name}"))
 
 
 def _said(root: pathlib.Path) -> str:

@@ -70,21 +70,20 @@ def _counts(table: Table) -> str:
 
 
 def _trainings(table: Table) -> list[str]:
-    lines, seen, any_of_ours = [], set(), False
+    lines, seen = [], set()
     for kept in table.kept:
         dataset, method, made_with = kept.cell.dataset, kept.cell.method, kept.key["method"]
         if "step" not in made_with or (dataset, method) in seen:
             continue
         seen.add((dataset, method))
         ours = made_with["source"] == lineup.OURS
-        any_of_ours |= ours
         step = "at a step that is not known" if made_with["step"] is None else f"step {made_with['step']:,}"
         lines.append(
             f"{method_title(method)} on {dataset_title(dataset)}: {step}{', the last' if ours else ''}, at "
             f"{made_with['trained at']} x {made_with['trained at']}; parameters sha256 "
             f"`{made_with['parameters'][:16]}`, {made_with['source']}."
         )
-    if any_of_ours:
+    if any(kept.key["method"]["source"] == lineup.OURS for kept in table.kept):
         train = table.config.train
         differing = _differing(table)
         lines.insert(0, (

@@ -22,6 +22,7 @@ from dpconv_jax import models
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 from dpconv_jax.models.generator import Generator
+from dpconv_jax.weights import tensor_file
 
 FORMAT = "dpconv_jax generator 2"
 STARTER = pathlib.Path(__file__).with_name("starter") / "dpconv_prefilled.safetensors"  # README.md there is its card
@@ -104,7 +105,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Params, Metadata]:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (OSError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+    except tensor_file.FAULTS as error:
         raise UsageError(f"{path} is no whole .safetensors file: {error}") from error
     if header.get("format") != FORMAT:
         raise UsageError(f"{path}: format is {header.get('format')!r}, not {FORMAT!r}")
