@@ -4,6 +4,7 @@
     WORKDIR/checkpoints/STEP/manifest.json  sha256 of its files and of itself, and the validation metric; written last
     WORKDIR/checkpoints/STEP.damaged     what failed its verification when training went on
     WORKDIR/checkpoints/STEP.unfinished  what had no manifest when training went on: a crash came before it
+    WORKDIR/checkpoints/STEP.dropped     an old one on its way out; gone when training goes on
 
 A step counts only when its manifest exists and every hash agrees: Orbax itself does not notice flipped bits.
 Several processes see one folder: each call here is made by all of them, and process 0 alone writes manifests.
@@ -30,6 +31,7 @@ from dpconv_jax.files import write_whole
 from dpconv_jax.trees import Tree, merged
 
 _MANIFEST = "manifest.json"
+_DROPPED = ".dropped"
 _MARGIN = 2**20  # bytes of metadata, and for the metrics written between two checkpoints
 _log = logging.getLogger(__name__)
 
@@ -87,6 +89,8 @@ class Checkpoints:
 
     def _newest_intact(self) -> int | None:
         """The newest intact step, None where there is none at all; whatever is not intact is set aside."""
+        for dropped in self.folder.glob(f"*{_DROPPED}"):
+            shutil.rmtree(dropped)
         for step in _numbered(self.folder):
             if not _is_finished(self.folder / str(step)):
                 _log.warning("checkpoint %s was never finished: set aside", self.folder / str(step))
@@ -112,12 +116,15 @@ class Checkpoints:
         self._manager.close()
 
     def _drop_old(self) -> None:
-        steps = _steps(self.folder)
-        kept = {*steps[-self.keep :], _best_step(self.folder, steps)}
-        processes.barrier("before the old checkpoints go")  # all must have listed the same
-        for step in steps:
-            if step not in kept:
-                self._manager.delete(step)
+        if processes.is_main():
+            steps = _steps(self.folder)
+            kept = {*steps[-self.keep :], _best_step(self.folder, steps)}
+            for step in steps:
+                if step not in kept:
+                    # Renamed first: what a kill leaves of a step with its manifest would pass for a damaged one.
+                    shutil.rmtree((self.folder / str(step)).rename(self.folder / f"{step}{_DROPPED}"))
+        processes.barrier("the old checkpoints are gone")
+        self._manager.reload()
 
 
 def newest_step(workdir: str | os.PathLike[str]) -> int | None:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -194,6 +195,24 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert restore_generator(tmp_path, step=5)[2] == 5
     with pytest.raises(UsageError, match="no checkpoint of step 4; it has 2, 5, 6"):
         restore_generator(tmp_path, step=4)
+
+
+def test_a_kill_while_an_old_step_goes_leaves_no_damage(tmp_path, monkeypatch, caplog):
+    real = shutil.rmtree
+
+    def killed(path: pathlib.Path) -> None:
+        real(path / "default")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dpconv_jax.checkpoints.shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        saved(tmp_path, {1: None, 2: None}, keep=1)
+    monkeypatch.undo()
+    assert restore_generator(tmp_path, step="best")[2] == 2
+    with caplog.at_level(logging.WARNING):
+        assert equal(restored(tmp_path), state(2))
+    assert not caplog.records
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["2"]
 
 
 @pytest.mark.parametrize("worst", [float("nan"), float("inf"), float("-inf"), None])
