@@ -3,7 +3,7 @@
     python benchmarks/input_pipeline.py --manual_dir=$CLOTHING --data_dir=DATA [--dataset=clothing_small/288]
 
 The limit is what no pipeline can do without: the decoder on the encoded photos already in memory, one after another on
-one core, JPEG -> random square -> 256 x 256 x 3 float32. Beside it stand the same with a mask drawn for each photo, and
+one core, JPEG -> random square -> 256 x 256 x 3 bytes. Beside it stand the same with a mask drawn for each photo, and
 `pipeline.train_batches` from array_record, masks of the preset "mixed", batches of 16. By turns in one run; medians.
 """
 
@@ -21,16 +21,16 @@ from dpconv_jax import masks
 from dpconv_jax.data import pipeline, sources
 from dpconv_jax.data.decode import decode, resize, square_box
 
-SIZE, BATCH, ROUNDS, PHOTOS = 256, 16, 21, 128  # photos of a round
+SIZE, BATCH, ROUNDS, PHOTOS = 256, 16, 15, 128  # photos of a round,
+PIPED = 512  # and of a pipeline's: many more than its buffers hold
 MAX_PIXELS = 64_000_000
 
 
 def decoded(photo: bytes, place: float) -> np.ndarray:
-    """float32 (256, 256, 3) in [0, 1]: the steps of the pipeline's own examples."""
+    """uint8 (256, 256, 3): the steps of the pipeline's own examples."""
     image = decode(photo, max_pixels=MAX_PIXELS, min_side=SIZE * 3 // 2)
     box = square_box(*image.size, place=place)
-    pixels = resize(image, size=SIZE, box=box, flip=place < 0.5, resample=Image.Resampling.BICUBIC)
-    return np.divide(pixels, 255, dtype=np.float32)
+    return resize(image, size=SIZE, box=box, flip=place < 0.5, resample=Image.Resampling.BICUBIC)
 
 
 def main() -> None:
@@ -69,12 +69,12 @@ def main() -> None:
         )
 
         def run() -> int:
-            for _ in range((threads + 4) * max(1, workers)):
+            for _ in range((threads + 8) * max(1, workers)):
                 next(batches)  # whatever was made before the clock started
             start.append(time.perf_counter())
-            for _ in range(PHOTOS // BATCH):
+            for _ in range(PIPED // BATCH):
                 next(batches)
-            return PHOTOS
+            return PIPED
 
         return run
 

@@ -33,7 +33,7 @@ def main() -> None:
     config.seed, config.train.batch_size = SEED, PHOTOS
     config.data.manual_dir, config.data.crop, config.data.threads = options.manual_dir, "square", 1
     batch = next(train.open_batches(config, train.open_source(config, "train"), start=0))
-    image, mask = batch["image"], batch["mask"]
+    image, mask = np.divide(batch["image"], 255, dtype=np.float32), batch["mask"].astype(np.float32)
     networks = Networks(lpips=store.load_lpips(trunk=vgg16.load(options.vgg16)))
     fills = dict(classical.batched(["telea", "ns", "biharmonic"]))
     for name in options.weights:

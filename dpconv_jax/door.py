@@ -26,8 +26,8 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:
     """The exit code of `main(arguments)`; None is the command line.
 
-    2 for its UsageError, after one line, and for a path that may not be read, written or looked at; 130 where it was
-    interrupted.
+    2 for its UsageError, after one line, for a path that may not be read, written or looked at, and where the home folder
+    is asked for and unknown, as in a container; 130 where it was interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot encode is no reason to stop
@@ -40,6 +40,11 @@ def run(main: Callable[[list[str] | None], int], arguments: list[str] | None = N
         if error.filename is None or error.errno not in PATHS:
             raise
         refuse(UsageError(f"{error.filename}: {error.strerror}"))
+        return 2
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # pathlib's
+            raise
+        refuse(UsageError("this user has no home folder: set HOME"))
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

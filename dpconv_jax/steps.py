@@ -1,7 +1,8 @@
 """The pure half of training: the state, one training step of both networks, and inference. No files, no loops.
 
 Modules live only while a function is traced: what passes through `jax.jit` is the parameters as nested dicts.
-Batches hold "image" (B, H, W, 3) float32 in [0, 1] and "mask" (B, H, W, 1), 1 = valid, 0 = hole.
+Batches hold "image" (B, H, W, 3) float32 in [0, 1] and "mask" (B, H, W, 1) float32, 1 = valid, 0 = hole; those of a
+training step may be bytes, a quarter of that to collect and to send to devices.
 """
 
 import dataclasses
@@ -168,6 +169,14 @@ def infer(graph: nnx.GraphDef, whole: Tree, image: jax.Array, mask: jax.Array) -
     return output
 
 
+def floats(batch: Batch) -> Batch:
+    """Image and mask as float32; an image of bytes is divided by 255."""
+    image = batch["image"]
+    if image.dtype == jnp.uint8:
+        image = image.astype(jnp.float32) / 255
+    return {"image": image, "mask": batch["mask"].astype(jnp.float32)}
+
+
 def generate(
     gan: Gan,
     params: Tree,
@@ -234,11 +243,13 @@ def train_step(
 ) -> tuple[GanState, Metrics]:
     """One update of the discriminator, then one of the generator, from a single forward pass of the generator.
 
+    batch: as from `data.pipeline.train_batches`, or floats.
     Without `vgg` the terms made of its features are 0; `frozen` as in `generate`. A loss or gradient that is not finite
     leaves everything but `step` as it was ("skipped" is 1).
     Metrics, float32 scalars: total; the recipe's terms, weighted; discriminator, its loss; gradient_norm and
     learning_rate of the generator; discriminator_gradient_norm; skipped.
     """
+    batch = floats(batch)
     dropout_key, label_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
     factor = gan.learning_rate(state.step)
 

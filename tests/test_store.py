@@ -337,3 +337,16 @@ def test_what_cannot_be_converted(heads, tmp_path, capsys):
     assert run("convert", tmp_path / "heads.npz", "--out", tmp_path / "out.safetensors") == 2
     assert "lin4.model.1.weight is missing" in error(capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["heads.npz", "other.npz"]
+
+
+def test_a_user_without_home_is_told_so(monkeypatch, capsys):
+    """As in a container, where its number has no entry."""
+    for name in ("HOME", "XDG_CACHE_HOME", "DPCONV_JAX_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert door.run(command.main, ["list"]) == 2
+    assert capsys.readouterr().err == "error: this user has no home folder: set HOME\n"

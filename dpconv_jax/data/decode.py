@@ -29,7 +29,9 @@ def decode(data: bytes, *, max_pixels: int, min_side: int | None = None) -> Imag
             raise BadImageError(f"{width} x {height} pixels, more than {max_pixels}")
         if min_side:
             image.draft(image.mode, (min_side, min_side))
-        return _rgb(ImageOps.exif_transpose(image))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)  # else it copies what stands upright
+        return _rgb(image)
     except BadImageError:
         raise
     except UnidentifiedImageError as error:
@@ -51,7 +53,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def square_box(width: int, height: int, *, place: float, across: float = 0.5, share: float = 1.0) -> Box:

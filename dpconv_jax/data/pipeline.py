@@ -2,7 +2,8 @@
 
 Everything random comes from (seed, position in the endless stream of examples), before the stream is divided among
 processes: the global batch of a step is the same for any number of processes, and the position is the step.
-Images are float32 (size, size, 3) in [0, 1], masks float32 (size, size, 1), 1 = valid, 0 = hole.
+Images are (size, size, 3), masks (size, size, 1), 1 = valid, 0 = hole: for training bytes, of which the step makes
+floats on the devices, and for evaluation float32, images in [0, 1].
 """
 
 import dataclasses
@@ -127,12 +128,6 @@ def _pixels(picture: Picture, *, size: int, box: Box, flip: bool) -> tuple[np.nd
     return image, (region > 127).astype(np.uint8)[..., None]
 
 
-def _floats(batch: dict[str, Any]) -> dict[str, Any]:
-    """The same batch with image and mask as float32, the image in [0, 1]; bytes were a quarter of that to collect."""
-    image = np.divide(batch["image"], 255, dtype=np.float32)
-    return batch | {"image": image, "mask": batch["mask"].astype(np.float32)}
-
-
 def train_batches(
     source: Examples,
     preparation: Preparation,
@@ -147,7 +142,7 @@ def train_batches(
 ) -> grain.DatasetIterator:
     """An endless iterator over this process's share b = batch_size / process_count of every global batch from `start`.
 
-    Yields {"image": float32 (b, size, size, 3), "mask": float32 (b, size, size, 1), "id": str (b,), "bad": int32 (b,)},
+    Yields {"image": uint8 (b, size, size, 3), "mask": uint8 (b, size, size, 1), "id": str (b,), "bad": int32 (b,)},
     bad = 1 where another example stands in for one that could not be used. Each of the three hole-ratio buckets is
     drawn with probability 1/3. `threads` make the batches ahead of time, 0 when they are asked for; `workers` are
     processes that do, with `threads` each, until the iterator is closed. The batches are the same.
@@ -182,7 +177,7 @@ def train_batches(
     stream = grain.MapDataset.range(len(source)).seed(preparation.seed).shuffle().repeat()
     stream = stream.map(reader.read_or_replace).random_map(augment).random_map(add_mask)
     stream = _ProcessShare(stream, batch_size=batch_size, index=process_index, count=process_count)
-    stream = stream.batch(batch_size // process_count).map(_floats).slice(slice(start, None))
+    stream = stream.batch(batch_size // process_count).slice(slice(start, None))
     # The buffer counts batches, and each thread makes one.
     batches = stream.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2))
     if workers:
@@ -247,7 +242,11 @@ def eval_batches(
     found = False
     while batch := list(itertools.islice(good, batch_size)):
         found = True
-        stacked = {name: np.stack([example[name] for example in batch]) for name in ("image", "mask")}
-        yield _floats(stacked) | {"row": [example["row"] for example in batch]}
+        image, mask = (np.stack([example[name] for example in batch]) for name in ("image", "mask"))
+        yield {
+            "image": np.divide(image, 255, dtype=np.float32),
+            "mask": mask.astype(np.float32),
+            "row": [example["row"] for example in batch],
+        }
     if not found:
         raise UsageError(f"none of {end - first} images can be used (the log names each)")
