@@ -62,7 +62,7 @@ def compiled(topology: str, images: int) -> Step:
     gan = steps.build(config, steps_per_epoch=1000)
     state = jax.eval_shape(lambda: steps.initialise(gan, config))
     sides = (config.train.batch_size, config.data.size, config.data.size)
-    batch = {name: jax.ShapeDtypeStruct((*sides, n), jnp.float32) for name, n in (("image", 3), ("mask", 1))}
+    batch = {name: jax.ShapeDtypeStruct((*sides, n), jnp.uint8) for name, n in (("image", 3), ("mask", 1))}
     whole, parts = sharding.replicated(mesh), sharding.split(mesh)
     shapes = placed(state, whole), placed(batch, parts), placed(jax.eval_shape(vgg16), whole)
 

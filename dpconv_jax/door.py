@@ -26,8 +26,8 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:
     """The exit code of `main(arguments)`; None is the command line.
 
-    2 for its UsageError, after one line, for a path that may not be read, written or looked at, and where the home folder
-    is asked for and unknown, as in a container; 130 where it was interrupted.
+    2 for its UsageError, after one line, for a path that may not be read, written or looked at, and for a home folder
+    that is asked for and unknown, as in a container; 130 where it was interrupted.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot encode is no reason to stop

@@ -27,7 +27,7 @@ def test_a_step_moves_gradients_only(name):
     mesh = sharding.data_mesh(4)
     gan = steps.build(config, steps_per_epoch=10)
     state = jax.eval_shape(lambda: steps.initialise(gan, config))
-    batch = {name: jax.ShapeDtypeStruct((8, 64, 64, n), jnp.float32) for name, n in (("image", 3), ("mask", 1))}
+    batch = {name: jax.ShapeDtypeStruct((8, 64, 64, n), jnp.uint8) for name, n in (("image", 3), ("mask", 1))}
     step = train.compile_step(gan, config, mesh).lower(state, batch, jax.eval_shape(flat_vgg), False).compile()
     found = collectives(step.as_text())
     parameters = 4 * sum(leaf.size for leaf in jax.tree.leaves((state.generator, state.discriminator)))

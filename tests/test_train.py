@@ -66,7 +66,8 @@ def step_of(config: ConfigDict):
 
 
 def test_bytes_are_floats_by_the_time_a_step_looks():
-    image, mask = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3) * 5, np.eye(4, dtype=np.uint8)[None, ..., None]
+    image = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(1, 4, 4, 3) * 5
+    mask = np.eye(4, dtype=np.uint8)[None, ..., None]
     of_bytes = steps.floats({"image": jnp.asarray(image), "mask": jnp.asarray(mask)})
     assert {name: array.dtype for name, array in of_bytes.items()} == {"image": jnp.float32, "mask": jnp.float32}
     np.testing.assert_allclose(of_bytes["image"], image / 255, rtol=1e-6)
