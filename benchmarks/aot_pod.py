@@ -28,9 +28,9 @@ from dpconv_jax.trees import Tree
 
 MEMORY = 16 * 2**30  # bytes of a v5e chip
 GROWTH = 1.01  # of a chip's arithmetic, from the first slice to the others
-# Values that a chip sends, over the parameters: one each, but 16/9 of the layers that enlarge and convolve in one, two
-# of the discriminator (of real and of fake images), and a few for BatchNorm and the log.
-TRAFFIC = 1.25
+# Values that a chip sends, over the parameters: one each, but two of the discriminator, for real and fake images, and
+# a few for BatchNorm and the log.
+TRAFFIC = 1.05
 
 
 class Step(NamedTuple):

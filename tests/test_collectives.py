@@ -19,7 +19,7 @@ RECIPES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_step_moves_gradients_only(name):
-    """No activation goes from one device to another; gradients at most twice, from real and fake images."""
+    """No activation goes from one device to another; gradients once, the discriminator's for real and fake images."""
     config = RECIPES[name]()
     config.data.size, config.train.batch_size, config.model.width = 64, 8, 0.125
     if "dilations" in config.model:
@@ -30,9 +30,9 @@ def test_a_step_moves_gradients_only(name):
     batch = {name: jax.ShapeDtypeStruct((8, 64, 64, n), jnp.uint8) for name, n in (("image", 3), ("mask", 1))}
     step = train.compile_step(gan, config, mesh).lower(state, batch, jax.eval_shape(flat_vgg), False).compile()
     found = collectives(step.as_text())
-    parameters = 4 * sum(leaf.size for leaf in jax.tree.leaves((state.generator, state.discriminator)))
+    once, twice = (4 * sum(x.size for x in jax.tree.leaves(tree)) for tree in (state.generator, state.discriminator))
     assert {each.kind for each in found} == {"all-reduce"}
-    assert parameters <= sum(each.size for each in found) <= 2.05 * parameters
+    assert once + twice <= sum(each.size for each in found) <= 1.02 * (once + 2 * twice)
 
 
 def test_reading_hlo():

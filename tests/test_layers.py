@@ -171,19 +171,24 @@ def test_bfloat16_stays_near_float32_and_counts_in_float32():
 # ---- convolution ----
 
 
-def test_upsampled_conv3x3_is_a_convolution_of_the_upsampled_map():
-    x, kernel, weights = normal(0, 2, 4, 5, 3), normal(1, 3, 3, 3, 2), normal(2, 2, 8, 10, 2)
+@pytest.mark.parametrize("outputs", [2, 9])
+def test_upsampled_conv3x3_is_a_convolution_of_the_upsampled_map(outputs: int):
+    x, kernel, weights = normal(0, 2, 4, 5, 3), normal(1, 3, 3, 3, outputs), normal(2, 2, 8, 10, outputs)
 
     def plain(x, kernel):
         return conv2d(upsample(x), kernel, padding=(1, 1))
 
     @jax.jit
-    def values_and_gradients(x, kernel):
+    def values_and_gradients(x, kernel, weights):
         return [(y := jax.vjp(form, x, kernel))[0:1] + y[1](weights) for form in (upsampled_conv3x3, plain)]
 
     np.testing.assert_array_equal(jax.jit(upsample)(x), x.repeat(2, 1).repeat(2, 2))
-    for ours, theirs in zip(*values_and_gradients(x, kernel), strict=True):
+    for ours, theirs in zip(*values_and_gradients(x, kernel, weights), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    half = [each.astype(jnp.bfloat16) for each in (x, kernel, weights)]
+    for ours, theirs in zip(values_and_gradients(*half)[0], values_and_gradients(x, kernel, weights)[1], strict=True):
+        assert ours.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.asarray(ours, np.float32), theirs, atol=0.03 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize(
