@@ -44,10 +44,8 @@ def _backward(strides, padding, dilation, residuals, gradient):
     x, kernel = residuals
     height, width, inputs, outputs = kernel.shape
     # XLA:CPU falls off cliffs here; the gates were measured on it, and other backends keep their own algorithms.
-    # Kernel: XLA slides the gradient, as large as the map, over the input: up to 2x slower on maps beyond 32 x 32, and
-    # 5 to 150x slower for the 2 x 2 kernels of the sub-pixel form at any size.
-    positions = gradient.shape[1] * gradient.shape[2]
-    taps = height * width <= 49 and (positions > 32 * 32 or height * width == 4)
+    # Kernel: XLA slides the gradient, as large as the map, over the input: up to 2x slower on maps beyond 32 x 32.
+    taps = height * width <= 49 and gradient.shape[1] * gradient.shape[2] > 32 * 32
     # Input: at a stride it multiplies the zeros between the outputs; for 2 x 2 kernels it is slow with many outputs.
     phases = strides > 1 and dilation == 1 and min(height, width) >= strides
     product = (height, width, strides, dilation) == (2, 2, 1, 1) and outputs >= inputs
