@@ -1,4 +1,5 @@
-"""Of all tests: four simulated devices, a compilation cache, no skips in CI, and two inputs from outside the tree."""
+"""Of all tests: four simulated devices, a compilation cache, no skips in CI, the same examples every time, and two
+inputs from outside the tree."""
 
 import os
 import pathlib
@@ -14,9 +15,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 import jax
 import matplotlib
 import pytest
+from hypothesis import settings
 
 jax.config.update("jax_num_cpu_devices", 4)  # in this process only: one that a test starts has one device
 matplotlib.use("Agg")
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
 
 
 @pytest.hookimpl(wrapper=True)

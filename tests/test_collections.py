@@ -14,7 +14,7 @@ import shipped
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from dpconv_jax.data import regions, sources
+from dpconv_jax.data import prepare, regions, sources
 from dpconv_jax.data.collection import Collection
 from dpconv_jax.errors import UsageError
 
@@ -213,7 +213,7 @@ def iterate(source: sources.Source) -> Any:
 def beam_options(*flags: str) -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    return PipelineOptions(["--runner=DirectRunner", *flags])
+    return PipelineOptions(["--runner=DirectRunner", prepare.WITHOUT_PRISM, *flags])
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -353,7 +353,7 @@ def test_the_papers_recipe_takes_a_step_from_the_miniature(tmp_path: pathlib.Pat
     command = [sys.executable, "-m", "dpconv_jax.main", "--config=configs/dpconv.py:deepfashion2"]
     command += [f"--workdir={tmp_path / 'run'}", f"--config.data.data_dir={tmp_path / 'built'}"]
     command += [f"--config.vgg.weights={vgg16_npz}", "--config.train.steps=1", "--config.train.batch_size=2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=True)
     assert "8 images at 256 x 256" in done.stdout and "step 1/1" in done.stdout
     scalars = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     (train,) = [row for row in scalars if "train/total" in row]

@@ -25,6 +25,7 @@ QUIET = (  # of Chromium, which would look for updates and for its maker
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--disable-quic", "--no-first-run"),
 )
+FRAMES = "count => new Promise(done => { const step = () => count-- ? requestAnimationFrame(step) : done(); step() })"
 
 
 class Flat:
@@ -180,8 +181,8 @@ def upload(page, file: pathlib.Path) -> tuple[float, float, float]:
     zoom = page.locator("#editor .zoom-number")
     empty = zoom.inner_text()
     page.locator("input[type=file]").first.set_input_files(file)
-    expect(zoom).not_to_have_text(empty)
-    page.wait_for_timeout(1000)  # it glides there
+    expect(zoom).not_to_have_text(empty, timeout=60_000)
+    page.evaluate(FRAMES, 60)  # it glides there, a step each frame
     scale = float(zoom.inner_text().removesuffix("%")) / 100
     box = page.locator("#editor .pixi-target canvas").bounding_box()
     left = box["x"] + (box["width"] - SIZE[1] * scale) / 2

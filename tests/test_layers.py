@@ -72,7 +72,7 @@ def layers(draw):
 @given(layer=layers(), seed=st.integers(0, 1000))
 @example(layer=((3, 3), 1, None, 1, ((2, True), (1, False), (3, True)), (6, 8)), seed=0)  # the sub-pixel form
 @example(layer=((3, 3), 1, None, 8, ((2, False),), (6, 4)), seed=1)  # outer taps see padding only
-@settings(max_examples=10, deadline=None, derandomize=True, database=None)
+@settings(max_examples=10)
 def test_partial_conv_is_equations_1_to_4(layer, seed):
     size, strides, padding, dilation, sources, shape = layer
     rng = np.random.default_rng(seed)

@@ -137,7 +137,7 @@ def test_the_hole_is_not_read_and_the_seed_decides():
     grain=st.integers(1, 9),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40)
 def test_any_size_and_hole_is_filled_with_colours_of_the_image(size, ratio, grain, seed):
     rng = np.random.default_rng(seed)
     coarse = rng.random([-(-side // grain) for side in size]) < ratio

@@ -12,7 +12,7 @@ from dpconv_jax.data import regions
 
 SIZE = (512, 1024)  # so that a pixel of the region is 2 x 4 of the picture
 WILD = st.floats(-1e12, 1e12)
-quick = settings(max_examples=60, deadline=None, derandomize=True)
+quick = settings(max_examples=60)
 
 
 def share(region: np.ndarray) -> float:

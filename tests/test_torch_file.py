@@ -153,9 +153,6 @@ def test_archives_of_another_kind(tmp_path, place):
 @given(data=st.data())
 @settings(
     max_examples=200,
-    deadline=None,
-    derandomize=True,
-    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_a_damaged_file_gives_arrays_or_one_line(tmp_path, content, data):

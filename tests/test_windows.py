@@ -50,7 +50,7 @@ class Recorder:
 # ---- place ----
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     side=st.integers(1, 3000),
     limit=st.sampled_from([64, 96, 128, 512]),

@@ -28,6 +28,7 @@ from dpconv_jax.signals import INTERRUPTED, Stop
 SAMPLES = 12  # on the contact sheet
 COVERAGE = 0.05  # of the clothing, by the sheet's masks; as in configs/base.py
 DIRECT = "DirectRunner"
+WITHOUT_PRISM = "--allow_unsafe_triggers"  # there are none; but Beam would fetch Prism, another runner, from GitHub
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,6 +94,7 @@ def _beam_options(runner: str, workers: int, rest: Sequence[str]) -> Any:
     if runner == DIRECT:
         mode = "multi_processing" if workers > 1 else "in_memory"
         own = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
+        own.append(WITHOUT_PRISM)
         own.append("--default_sdk_harness_log_level=CRITICAL")  # workers speak of every channel that they open
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # the error itself is the last line
     parser = door.Parser(add_help=False)

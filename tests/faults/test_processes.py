@@ -1,5 +1,6 @@
 """Real processes that train as one: the numbers of one process, signals, a killed process, and refused environments."""
 
+import contextlib
 import csv
 import json
 import os
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 from toy import Toy, tiny, twenty_photos
 
 from dpconv_jax import processes, steps
-from dpconv_jax.checkpoints import Checkpoints
+from dpconv_jax.checkpoints import Checkpoints, newest_step
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.writers import read_scalars
@@ -24,6 +26,8 @@ from dpconv_jax.writers import read_scalars
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = 240  # seconds until a test gives up on its processes
 HEARTBEAT = 10
+
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +44,32 @@ def command(photos: pathlib.Path, workdir: pathlib.Path, *fields: str, table: bo
     return [*words, f"--config.data.dir={photos}", f"--workdir={workdir}", *(f"--config.{field}" for field in fields)]
 
 
-def start(count: int, words: list[str], log: pathlib.Path) -> subprocess.Popen[bytes]:
-    """`words` in `count` processes, all they say in `log`."""
-    launched = ["bash", str(ROOT / "launch" / "local.sh"), str(count), "--", *words]
-    environment = os.environ | {"HEARTBEAT_TIMEOUT": str(HEARTBEAT)}
-    with log.open("wb") as stream:
-        return subprocess.Popen(launched, stdout=stream, stderr=subprocess.STDOUT, env=environment)
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a command that says all in a log. It is killed after the test, lest it slow the next one down."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(words: list[str], log: pathlib.Path, **variables: str) -> subprocess.Popen[bytes]:
+        with log.open("wb") as stream:
+            streams = {"stdout": stream, "stderr": subprocess.STDOUT}
+            started.append(subprocess.Popen(words, **streams, env=os.environ | variables, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def finish(launcher: subprocess.Popen[bytes], log: pathlib.Path, *, code: int) -> str:
-    """All that was said by processes that end with `code`."""
-    try:
-        found = launcher.wait(PATIENCE)
-    finally:
-        launcher.kill()
-    assert found == code, log.read_text()
+def launched(count: int, words: list[str]) -> list[str]:
+    """`words` in `count` processes."""
+    return ["bash", str(ROOT / "launch" / "local.sh"), str(count), "--", *words]
+
+
+def finish(process: subprocess.Popen[bytes], log: pathlib.Path, *, code: int) -> str:
+    """All that was said by what ends with `code`."""
+    assert process.wait(PATIENCE) == code, log.read_text()
     return log.read_text()
 
 
@@ -80,11 +95,11 @@ def rank(index: int, workdir: pathlib.Path, *, of: str = "PROCESS_ID") -> int:
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_write_once(photos, tmp_path):
+def test_two_processes_train_as_one_and_write_once(start, photos, tmp_path):
     fields = ("train.eval_every=2", "train.checkpoint_every=2", "train.image_every=2", "train.keep=1")
     for count in (1, 2):
         log, workdir = tmp_path / f"{count}.log", tmp_path / str(count)
-        said = finish(start(count, command(photos, workdir, *fields), log), log, code=0)
+        said = finish(start(launched(count, command(photos, workdir, *fields)), log), log, code=0)
         assert said.count("step 4/4  validation l1") == said.count("report: ") == 1
     alone, shared = (read_scalars(tmp_path / str(count) / "metrics.jsonl") for count in (1, 2))
     assert [row["step"] for row in shared] == [row["step"] for row in alone] == [1, 2, 2, 3, 4, 4]
@@ -109,11 +124,11 @@ def test_two_processes_train_as_one_and_write_once(photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_divide_the_cells_of_a_table_and_write_it_once(photos, tmp_path):
+def test_two_processes_divide_the_cells_of_a_table_and_write_it_once(start, photos, tmp_path):
     rows = []
     for count in (1, 2):
         log, workdir = tmp_path / f"{count}.log", tmp_path / str(count)
-        said = finish(start(count, command(photos, workdir, table=True), log), log, code=0)
+        said = finish(start(launched(count, command(photos, workdir, table=True)), log), log, code=0)
         assert said.count("table1.md") == 1
         rows.append((workdir / "table1.csv").read_text().splitlines())
         cells = [json.loads(path.read_text()) for path in sorted((workdir / "image_folder" / "cells").iterdir())]
@@ -124,16 +139,16 @@ def test_two_processes_divide_the_cells_of_a_table_and_write_it_once(photos, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize("told", [0, 1])
-def test_a_signal_to_one_process_stops_both_at_one_step_and_the_same_command_goes_on(photos, tmp_path, told):
+def test_a_signal_to_one_process_stops_both_at_one_step_and_the_same_command_goes_on(start, photos, tmp_path, told):
     words = command(photos, tmp_path / "run", "train.checkpoint_every=100000", "train.log_every=1")
     log = tmp_path / "log"
-    launcher = start(2, [*words, "--config.train.steps=100000"], log)
+    launcher = start(launched(2, [*words, "--config.train.steps=100000"]), log)
     wait_for("step 3/", log)
     os.kill(rank(told, tmp_path / "run"), signal.SIGTERM)
     said = finish(launcher, log, code=42)
     reached = int(said.split("stopped at step ")[1].split(",")[0])
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == [str(reached)]
-    more = finish(start(2, [*words, f"--config.train.steps={reached + 2}"], log), log, code=0)
+    more = finish(start(launched(2, [*words, f"--config.train.steps={reached + 2}"]), log), log, code=0)
     assert f"going on from step {reached}" in more
     rows = read_scalars(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows if "train/total" in row] == [*range(1, reached + 3)]
@@ -141,10 +156,10 @@ def test_a_signal_to_one_process_stops_both_at_one_step_and_the_same_command_goe
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_the_job_ends_soon_after_one_process_is_killed_and_goes_on(photos, tmp_path, killed):
+def test_the_job_ends_soon_after_one_process_is_killed_and_goes_on(start, photos, tmp_path, killed):
     words = command(photos, tmp_path / "run", "train.checkpoint_every=2", "train.log_every=1")
     log = tmp_path / "log"
-    launcher = start(2, [*words, "--config.train.steps=100000"], log)
+    launcher = start(launched(2, [*words, "--config.train.steps=100000"]), log, HEARTBEAT_TIMEOUT=str(HEARTBEAT))
     wait_for("step 6/", log)
     os.kill(rank(killed, tmp_path / "run"), signal.SIGKILL)
     began = time.monotonic()
@@ -152,52 +167,43 @@ def test_the_job_ends_soon_after_one_process_is_killed_and_goes_on(photos, tmp_p
     seconds = time.monotonic() - began
     print(f"process {killed} killed: the launcher ended {seconds:.1f} s later")
     assert seconds < HEARTBEAT + 5
-    kept = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").glob("*[0-9]"))
-    more = finish(start(2, [*words, f"--config.train.steps={kept + 2}"], log), log, code=0)
-    assert "going on from step" in more
+    kept = newest_step(tmp_path / "run")
+    more = finish(start(launched(2, [*words, f"--config.train.steps={kept + 2}"]), log), log, code=0)
+    assert f"going on from step {kept}" in more
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_without_a_launcher_who_is_left_ends_by_the_heartbeat(photos, tmp_path, killed):
+def test_without_a_launcher_who_is_left_ends_by_the_heartbeat(start, photos, tmp_path, killed):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     shared = {"COORDINATOR_ADDRESS": address, "NUM_PROCESSES": "2", "HEARTBEAT_TIMEOUT": str(HEARTBEAT)}
     words = command(photos, tmp_path / "run", "train.steps=100000", "train.log_every=1")
     logs = [tmp_path / f"{index}.log" for index in (0, 1)]
-    both = []
-    for index, log in enumerate(logs):
-        with log.open("wb") as stream:
-            variables = os.environ | shared | {"PROCESS_ID": str(index)}
-            both.append(subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, env=variables))
-    try:
-        wait_for("step 6/", logs[0])
-        both[killed].kill()
-        began = time.monotonic()
-        code = both[1 - killed].wait(PATIENCE)
-        seconds = time.monotonic() - began
-    finally:
-        for process in both:
-            process.kill()
-            process.wait()
+    both = [start(words, log, **shared, PROCESS_ID=str(index)) for index, log in enumerate(logs)]
+    wait_for("step 6/", logs[0])
+    both[killed].kill()
+    began = time.monotonic()
+    code = both[1 - killed].wait(PATIENCE)
+    seconds = time.monotonic() - began
     print(f"process {killed} killed: the other ended {seconds:.1f} s later, exit code {code}")
     assert code != 0 and seconds < HEARTBEAT + 5
 
 
 @pytest.mark.slow
-def test_a_crash_changes_no_bit_of_what_a_training_comes_to(photos, tmp_path, monkeypatch):
+def test_a_crash_changes_no_bit_of_what_a_training_comes_to(start, photos, tmp_path, monkeypatch):
     """With dropout, BatchNorm, drawn masks and noisy labels."""
     words = command(photos, tmp_path / "broken", "train.checkpoint_every=3", "train.log_every=1")
     log = tmp_path / "log"
-    launcher = start(1, [*words, "--config.train.steps=100000"], log)
+    launcher = start(launched(1, [*words, "--config.train.steps=100000"]), log)
     wait_for("step 5/", log)
     os.kill(rank(0, tmp_path / "broken"), signal.SIGKILL)
     finish(launcher, log, code=137)
-    kept = max(int(path.name) for path in (tmp_path / "broken" / "checkpoints").glob("*[0-9]"))
+    kept = newest_step(tmp_path / "broken")
     for name in ("broken", "whole"):
         words = command(photos, tmp_path / name, "train.checkpoint_every=3", f"train.steps={kept + 4}")
-        said = finish(start(1, words, log), log, code=0)
+        said = finish(start(launched(1, words), log), log, code=0)
         assert (f"going on from step {kept}" in said) == (name == "broken")
     monkeypatch.setitem(GENERATORS, "toy", Toy)
     config = tiny()
@@ -263,7 +269,7 @@ exit $code
 
 
 @pytest.mark.slow
-def test_slurm_is_found_out_and_the_job_goes_back_into_the_queue_after_a_signal(photos, tmp_path):
+def test_slurm_is_found_out_and_the_job_goes_back_into_the_queue_after_a_signal(start, photos, tmp_path):
     """With stand-ins for srun, scontrol, and a python that trains the toy."""
     stand_ins = {
         "srun": SRUN,
@@ -280,8 +286,7 @@ def test_slurm_is_found_out_and_the_job_goes_back_into_the_queue_after_a_signal(
 
     def submit(steps: int) -> subprocess.Popen[bytes]:
         batch = ["bash", str(ROOT / "launch" / "slurm.sbatch"), *words, f"--config.train.steps={steps}"]
-        with log.open("wb") as stream:
-            return subprocess.Popen(batch, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | job)
+        return start(batch, log, **job)
 
     launcher = submit(100_000)
     wait_for("step 2/", log)
