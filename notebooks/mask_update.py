@@ -111,16 +111,20 @@ def one_mask(preset, tenth, seed):
 one_mask("thick", tenth=4, seed=0)
 
 # %% [markdown]
-# The same with sliders: another kind of mask, another hole ratio, another mask.
+# The same with sliders: another kind of mask, another hole ratio, another mask. Move one, and it draws.
 
 # %%
 RANGES = [(filling_charts.range_title(tenth), tenth) for tenth in range(len(filling.RANGES))]
-_ = widgets.interact(
+controls = widgets.interactive(
     one_mask,
-    preset=list(masks.PROCEDURAL),
+    {"manual": True, "manual_name": "Draw"},  # the first picture is the one above
+    preset=widgets.Dropdown(options=list(masks.PROCEDURAL), value="thick"),
     tenth=widgets.SelectionSlider(options=RANGES, value=4, description="hole ratio", continuous_update=False),
     seed=widgets.IntSlider(0, 0, 99, continuous_update=False),
 )
+for control in controls.kwargs_widgets:
+    control.observe(controls.update, names="value")
+display(controls)
 
 # %% [markdown]
 # ## Figure 6

@@ -27,14 +27,6 @@ if "google.colab" in sys.modules:
     %pip install --quiet --constraint constraints.txt --editable ./dpconv_jax
     sys.path.insert(0, "dpconv_jax")  # a kernel that already runs does not see an editable installation by itself"""
 LIMIT = 1000  # seconds, for a busy machine: on two cores they take 20 to 80, and took 345 beside six other processes
-# What a widget shows while a cell runs is answered by nbclient on the very socket on which it waits for that cell's
-# reply, past asyncio, which then may never hear that the reply has come: with `interact`, two runs of seven hung until
-# their limit (jupyter/nbconvert#2029, jupyter/nbclient#312). No notebook reads the answer.
-CONFTEST = """\
-from nbclient.output_widget import OutputWidget
-
-OutputWidget.send = lambda self, *args, **keywords: None
-"""
 
 
 @pytest.fixture(params=NAMES)
@@ -72,6 +64,14 @@ def test_only_the_first_cell_installs_and_only_in_colab(path):
     assert f"[colab]: {COLAB}/{path.name}\n" in sources(path, "markdown")[0]
 
 
+def test_no_widget_draws_while_its_cell_runs(path):
+    """As `interact` does: nbclient answers on the very socket on which it waits for the cell's reply, past asyncio.
+
+    It may then never hear of the reply: two runs of seven hung (jupyter/nbconvert#2029, jupyter/nbclient#312).
+    """
+    assert not [source for source in sources(path, "code") if "interact(" in source]
+
+
 @pytest.mark.parametrize("colab", [True, False])
 def test_the_constraint_is_what_is_installed(tmp_path, monkeypatch, colab):
     """Without the two commands; pip keeps to the file, so no jax is replaced by an older one."""
@@ -87,7 +87,6 @@ def test_the_constraint_is_what_is_installed(tmp_path, monkeypatch, colab):
 @pytest.mark.slow
 def test_it_runs_from_an_empty_folder(path, tmp_path):
     shutil.copy(path, tmp_path)
-    (tmp_path / "conftest.py").write_text(CONFTEST)
     # A cell that hangs is named before the whole is stopped.
     command = [sys.executable, "-m", "pytest", "--nbmake", f"--nbmake-timeout={LIMIT - 100}", path.name]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
