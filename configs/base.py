@@ -37,7 +37,7 @@ def get_config() -> ConfigDict:
     config.optim.b1 = 0.5
     config.optim.b2 = 0.9
     config.optim.schedule = "constant"  # "constant", "exponential" (0.9 an epoch) or "cosine" (0 at train.steps)
-    config.optim.warmup_steps = 0  # linear, before the schedule
+    config.optim.warmup_steps = 0  # linear, times the schedule
     config.optim.clip_norm = 0.0  # global norm of the generator's gradient; 0 is off
     config.optim.ema = 0.0  # decay of the averaged generator used by evaluation; 0 is off
     config.optim.finetune = 0.0  # the last share of the steps: the encoder's BatchNorm is frozen, and the generator's

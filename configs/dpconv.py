@@ -7,7 +7,7 @@ starter         first part of the weights in this package: clothing_small with t
 starter_style   second part: from the weights of the first (--config.train.init=FILE), the full loss at the end
 starter_ssim    third part: from the weights of the second, the full loss and structural similarity
 starter_long    fourth part: from the weights of the third, all of that once more, longer
-image_folder    the same for any tree of images: --config.data.dir=FOLDER
+image_folder    the recipe of clothing_small for any tree of images: --config.data.dir=FOLDER
 fashiongen, fashionai, deepfashion, deepfashion2
                 the paper's recipe: 256 x 256, batch 64, 120,000 steps, Eq. (5); two V100 in the paper
 """
@@ -47,7 +47,7 @@ def demo() -> ConfigDict:
 def clothing_small() -> ConfigDict:
     config = base.get_config()
     config.model.width = 0.5
-    config.vgg.start = 5600  # colours first: on two cores these steps take less time than the other 1,000
+    config.vgg.start = 5600  # colours first: on two cores such a step takes a quarter of the time
     config.optim.generator_lr = 2e-3  # the run is short: at 2e-4 it is far from done when the time is over
     config.optim.warmup_steps = 100
     config.optim.schedule = "cosine"

@@ -159,6 +159,7 @@ def test_missing_names_are_found():
 
 BASH = r"""
 command_not_found_handle() { local IFS=$'\x1f'; printf '%s\x1e' "$*"; }
+source() { [[ $1 == activate ]]; }
 PATH=/nowhere
 """
 

@@ -160,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (given.mask_set or given.mask_hole) and not given.mask_dir:
         raise UsageError("--mask_set and --mask_hole say what --mask_dir holds; it is missing")
     try:
-        if given.out.is_dir() and any(given.out.iterdir()) and not (given.out / "mask_update.csv").exists():
+        if given.out.is_dir() and any(given.out.iterdir()) and not (given.out / "summary.csv").exists():
             raise UsageError(f"--out {given.out} holds other files; choose a new or empty folder")
         drawn, source = _source(given)
         given.out.mkdir(parents=True, exist_ok=True)
@@ -171,14 +171,14 @@ def main(arguments: list[str] | None = None) -> int:
         found = filling.measure(_counted(drawn, counter), compared)
     if not len(found.ratios):
         raise UsageError(f"{given.mask_dir}: no mask has a hole ratio above 0 and up to 0.6")
-    written = {
+    written = {"summary.csv": _csv(summary(found, compared)), "mask_update.csv": _csv(rows(found))}
+    written |= {
         f"{PICTURES[comparison.name]}{part}.png": png(draw(found, comparison))
         for comparison in compared
         for part, draw in (("a", bars), ("b", curves))
     }
     command = shlex.join(["python", "-m", "dpconv_jax.study.mask_update", *words])
     readme = text(found, compared, source=source, command=command)
-    written |= {"mask_update.csv": _csv(rows(found)), "summary.csv": _csv(summary(found, compared))}
     try:
         for name, content in (written | {"README.md": readme.encode()}).items():
             write_whole(given.out / name, content)
