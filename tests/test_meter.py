@@ -75,8 +75,7 @@ def test_a_run_that_ends_early_keeps_the_numbers_and_the_time_since_the_last_lin
         meter.add(step, {"total": float(step), "skipped": 0.0}, ids=["a"], bad=0, waited=0.0)
     meter.stop(7)
     assert [scalars["train/total"] for scalars in log.scalars] == [1.0, 4.5]  # of step 1, and of 2 to 7
-    assert log.scalars[-1]["train/seconds"] == pytest.approx(
-        0.04
-    )  # from the end of step 1, which was read LAG steps later
+    since_step_1 = 0.04  # it was read LAG steps later
+    assert log.scalars[-1]["train/seconds"] == pytest.approx(since_step_1)
     meter.stop(7)
     assert len(log.scalars) == 2
