@@ -151,10 +151,7 @@ def test_archives_of_another_kind(tmp_path, place):
 
 
 @given(data=st.data())
-@settings(
-    max_examples=200,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_file_gives_arrays_or_one_line(tmp_path, content, data):
     damaged = bytearray(content)
     for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), min_size=1, max_size=3)):

@@ -93,8 +93,7 @@ def _beam_options(runner: str, workers: int, rest: Sequence[str]) -> Any:
     own = [f"--num_workers={workers}"]
     if runner == DIRECT:
         mode = "multi_processing" if workers > 1 else "in_memory"
-        own = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"]
-        own.append(WITHOUT_PRISM)
+        own = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}", WITHOUT_PRISM]
         own.append("--default_sdk_harness_log_level=CRITICAL")  # workers speak of every channel that they open
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # the error itself is the last line
     parser = door.Parser(add_help=False)

@@ -28,6 +28,7 @@ from dpconv_jax.study.filling import MOST, RANGES, Comparison, Filling
 from dpconv_jax.study.filling_charts import PRINTED, bars, curves, means, range_title, unfilled
 
 PICTURES = {"published": "fig6", "like_for_like": "like_for_like_", "encoders": "encoders_"}
+FIRST = "fig6a.png"  # of what is written: a folder with it is ours, where names like README.md may be anybody's
 ABOUT = {
     "published": """\
 One 9x9 layer against one 5x5 layer of dilation 4, which reaches 17x17; padding 0 and 4, so that each takes 8 pixels off
@@ -160,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     if (given.mask_set or given.mask_hole) and not given.mask_dir:
         raise UsageError("--mask_set and --mask_hole say what --mask_dir holds; it is missing")
     try:
-        if given.out.is_dir() and any(given.out.iterdir()) and not (given.out / "summary.csv").exists():
+        if given.out.is_dir() and any(given.out.iterdir()) and not (given.out / FIRST).exists():
             raise UsageError(f"--out {given.out} holds other files; choose a new or empty folder")
         drawn, source = _source(given)
         given.out.mkdir(parents=True, exist_ok=True)
@@ -171,12 +172,12 @@ def main(arguments: list[str] | None = None) -> int:
         found = filling.measure(_counted(drawn, counter), compared)
     if not len(found.ratios):
         raise UsageError(f"{given.mask_dir}: no mask has a hole ratio above 0 and up to 0.6")
-    written = {"summary.csv": _csv(summary(found, compared)), "mask_update.csv": _csv(rows(found))}
-    written |= {
+    written = {
         f"{PICTURES[comparison.name]}{part}.png": png(draw(found, comparison))
         for comparison in compared
         for part, draw in (("a", bars), ("b", curves))
     }
+    written |= {"mask_update.csv": _csv(rows(found)), "summary.csv": _csv(summary(found, compared))}
     command = shlex.join(["python", "-m", "dpconv_jax.study.mask_update", *words])
     readme = text(found, compared, source=source, command=command)
     try:
