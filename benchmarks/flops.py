@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
+from dpconv_jax.layers.norm import instance_norm
 from dpconv_jax.layers.partial_conv import Source
-from dpconv_jax.models.dpconv import DPConv, _decoder_activation, _encoder_activation
+from dpconv_jax.models.dpconv import DPConv, _leaky
 from dpconv_jax.models.generator import Generator, Masks
 from dpconv_jax.models.pconv import PConv
 
@@ -20,17 +20,20 @@ class PlainDPConv(DPConv):
     ) -> jax.Array:
         up, same = True, False
         x = seen[0].features
-        e0 = nnx.relu(self.e0.plain([x], [same]))
-        e2 = _encoder_activation(self.e2.plain([_encoder_activation(self.e1.plain([e0], [same]))], [same]))
-        e3 = _encoder_activation(self.e3.plain([e2], [same]))
-        d = _encoder_activation(self.d1.plain([e3], [same]))
+        e0 = _leaky(self.e0.plain([x], [same]))
+        e2 = _activation(self.e2.plain([_activation(self.e1.plain([e0], [same]))], [same]))
+        e3 = _activation(self.e3.plain([e2], [same]))
+        d = _activation(self.d1.plain([e3], [same]))
         for layer in (self.d2, self.d3, self.d4):
-            d = _encoder_activation(layer.plain([d], [same])) + d
-        u1 = _decoder_activation(self.u1.plain([e3, nnx.relu(self.a1(d))], [up, up]))
-        a2 = nnx.relu(self.a2(jnp.concatenate([e2, u1], axis=-1)))
-        u2 = _decoder_activation(self.u2.plain([a2], [up]))
-        u3 = _decoder_activation(self.u3.plain([u2, e0], [same, same]))
+            d = _activation(layer.plain([d], [same])) + d
+        u1 = _activation(self.u1.plain([e3, self.a1(d)], [up, up]))
+        u2 = self.a2(_activation(self.u2.plain([e2, u1], [same, same])))
+        u3 = _activation(self.u3.plain([u2, e0], [up, same]))
         return self.u4.plain([u3, x], [up, same])
+
+
+def _activation(x: jax.Array) -> jax.Array:
+    return _leaky(instance_norm(x))
 
 
 class PlainPConv(PConv):
@@ -54,9 +57,9 @@ class PlainPConv(PConv):
         return nnx.sigmoid(x), {}
 
 
-def generator(model: type[Generator], width: float) -> Callable:
+def generator(model: type[Generator], width: float, **options: str) -> Callable:
     """(parameters, image, mask) -> output, for a state of `model`'s parameters."""
-    graph = nnx.split(nnx.eval_shape(lambda: model(width=width, rngs=nnx.Rngs(0))))[0]
+    graph = nnx.split(nnx.eval_shape(lambda: model(width=width, **options, rngs=nnx.Rngs(0))))[0]
 
     def generate(parameters: nnx.State, image: jax.Array, mask: jax.Array) -> jax.Array:
         return nnx.merge(graph, parameters)(image, mask)[0]

@@ -72,12 +72,16 @@ def _concat(*pairs: Pair) -> Pair:
     return torch.cat(features, 1), None if masks[0] is None else torch.cat(masks, 1)
 
 
-def _encoded(layer: Conv, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
+def _attended(layer: Attention, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
+    return (layer(x, None) if mask is None else layer(x * mask, mask[:, :1])), mask
+
+
+def _rectified(layer: Conv, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
     x, mask = layer(x, mask)
     return F.relu(F.instance_norm(x)), mask
 
 
-def _decoded(layer: Conv, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
+def _leaky(layer: Conv, x: torch.Tensor, mask: torch.Tensor | None) -> Pair:
     x, mask = layer(x, mask)
     return F.leaky_relu(F.instance_norm(x), 0.2), mask
 
@@ -93,8 +97,8 @@ class DPConv(nn.Module):
         self.d1, self.d2, self.d3, self.d4 = (Conv(c128, c128, 3, dilation=rate) for rate in dilations)
         self.a1 = Attention(c128)
         self.u1 = Conv(2 * c128, c128, 3)
-        self.a2 = Attention(c256 + c128)
         self.u2 = Conv(c256 + c128, c128, 3)
+        self.a2 = Attention(c128)
         self.u3 = Conv(c128 + c64, c64, 3)
         self.u4 = Conv(c64 + 3, 3, 3)
 
@@ -102,21 +106,16 @@ class DPConv(nn.Module):
         """x (B, 3, H, W) with holes 0, mask (B, 1, H, W), or None for plain convolutions -> (B, 3, H, W)."""
         image = (x, None if mask is None else mask.expand_as(x))
         e0, m0 = self.e0(*image)
-        e0 = F.relu(e0), m0
-        e2 = _encoded(self.e2, *_encoded(self.e1, *e0))
-        e3 = _encoded(self.e3, *e2)
-        d = _encoded(self.d1, *e3)
+        e0 = F.leaky_relu(e0, 0.2), m0
+        e2 = _leaky(self.e2, *_leaky(self.e1, *e0))
+        e3 = _leaky(self.e3, *e2)
+        d = _leaky(self.d1, *e3)
         for layer in (self.d2, self.d3, self.d4):
-            y, m = _encoded(layer, *d)
+            y, m = _leaky(layer, *d)
             d = y + d[0], m
-
-        x, m = d
-        a1 = F.relu(self.a1(x, None) if m is None else self.a1(x * m, m[:, :1])), m
-        u1 = _decoded(self.u1, *_double(_concat(e3, a1)))
-        x, m = _concat(e2, u1)
-        a2 = F.relu(self.a2(x, None) if m is None else self.a2(x * m, m.amax(1, keepdim=True))), m
-        u2 = _decoded(self.u2, *_double(a2))
-        u3 = _decoded(self.u3, *_concat(u2, e0))
+        u1 = _leaky(self.u1, *_double(_concat(e3, _attended(self.a1, *d))))
+        u2 = _leaky(self.u2, *_concat(e2, u1))
+        u3 = _leaky(self.u3, *_concat(_double(_attended(self.a2, *u2)), e0))
         return torch.sigmoid(self.u4(*_concat(_double(u3), image))[0])
 
     def load(self, parameters: dict[str, dict]) -> None:
@@ -139,12 +138,12 @@ class PConv(nn.Module):
         image = (x, None if mask is None else mask.expand_as(x))
         e0, m0 = self.encoder[0](*image)
         e0 = F.relu(e0), m0
-        e2 = _encoded(self.encoder[2], *_encoded(self.encoder[1], *e0))
-        e3 = _encoded(self.encoder[3], *e2)
-        e4 = _encoded(self.encoder[4], *e3)
-        u1 = _decoded(self.decoder[0], *_concat(_double(e4), e3))
-        u2 = _decoded(self.decoder[1], *_concat(_double(u1), e2))
-        u3 = _decoded(self.decoder[2], *_concat(_double(u2), e0))
+        e2 = _rectified(self.encoder[2], *_rectified(self.encoder[1], *e0))
+        e3 = _rectified(self.encoder[3], *e2)
+        e4 = _rectified(self.encoder[4], *e3)
+        u1 = _leaky(self.decoder[0], *_concat(_double(e4), e3))
+        u2 = _leaky(self.decoder[1], *_concat(_double(u1), e2))
+        u3 = _leaky(self.decoder[2], *_concat(_double(u2), e0))
         return torch.sigmoid(self.decoder[3](*_concat(_double(u3), image))[0])
 
     def load(self, parameters: dict[str, dict]) -> None:

@@ -193,6 +193,11 @@ def begun_with(config: ConfigDict, state: steps.GanState) -> steps.GanState:
     params, metadata = model_file.read(path)
     theirs = {"name": metadata.model, **metadata.options}
     ours = model_file.plain(config.model.to_dict())
+    if "released_order" in theirs:
+        raise UsageError(
+            f"train.init is {config.train.init}, weights of what {theirs['variant']!r} was before it was Fig. 3: the "
+            "decoder of the released code, which no longer trains"
+        )
     named = sorted((ours.keys() | theirs.keys()) - {"dropout"})
     if differing := [name for name in named if ours.get(name) != theirs.get(name)]:
         was = "; ".join(f"model.{name} is {ours.get(name)}, there {theirs.get(name)}" for name in differing)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dpconv_jax import models
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 
@@ -36,7 +37,7 @@ def remember(config: ConfigDict, workdir: pathlib.Path, *, step: int | None, wri
         return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps(config.to_dict(), indent=2) + "\n").encode())
+        write_whole(path, (json.dumps({"format": models.FORMAT, **config.to_dict()}, indent=2) + "\n").encode())
     except OSError as error:
         raise UsageError(f"--workdir {workdir} cannot be written: {error.strerror}") from error
 
@@ -45,9 +46,17 @@ def compare(config: ConfigDict, workdir: pathlib.Path, *, free: frozenset[str] =
     """UsageError naming every field in which `workdir` was trained otherwise, those of `free` apart."""
     path = workdir / "config.json"
     try:
-        theirs = flatten(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        written = content.pop("format", None)
+        model = models.named_in(written, content["model"]["name"], content["model"])
+        theirs = flatten(content)
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is damaged: {error}; start in another workdir") from error
+    if "released_order" in model:
+        raise UsageError(
+            f"{workdir} holds a run of what {model['variant']!r} was before it was Fig. 3: the decoder of the released "
+            "code. load() and inpaint take it as it is; train in another --workdir"
+        )
     ours = flatten(json.loads(json.dumps(config.to_dict())))
     differing = [
         f"{name} was {json.dumps(theirs.get(name))}, is {json.dumps(ours.get(name))}"

@@ -16,7 +16,7 @@ from dpconv_jax.study.arithmetic import Path, longest_path
 @pytest.mark.parametrize(
     ("method", "depth", "with_projections", "smallest_map", "parameters"),
     [
-        ("dpconv", 4 + 4 + 4, 4 + 5 + 5, 32, 3_498_966),
+        ("dpconv", 4 + 4 + 4, 4 + 5 + 5, 32, 3_334_806),
         ("pconv", 5 + 4, 5 + 4, 16, 3_965_012),
         ("pconv_liu2018", 7 + 7, 7 + 7, 2, 25_784_276),
         ("gconv", 17 + 17, 17 + 17, 64, 4_052_478),

@@ -53,7 +53,7 @@ FLOW = {
     "meter": {"steps", "writers", "progress"},
     "steps": {"recipes", "models", "trees"},
     "recipes": {"losses", "metrics", "models"},
-    "workdir": {"files"},
+    "workdir": {"files", "models"},
     "checkpoints": {"processes", "files", "trees"},
     "writers": {"files"},
     "processes": {"signals"},

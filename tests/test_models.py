@@ -13,6 +13,7 @@ from dpconv_jax.layers.partial_conv import PartialConv
 from dpconv_jax.layers.pyramid_fill import pyramid_fill
 from dpconv_jax.models.discriminator import Discriminator
 from dpconv_jax.models.dpconv import DPConv
+from dpconv_jax.weights import model_file
 
 # Name, parameters, output at 256 x 256 (height, width, channels).
 LAYERS = [
@@ -26,8 +27,8 @@ LAYERS = [
     ("d4", 147_584, (32, 32, 128)),
     ("a1", 20_641, (32, 32, 128)),
     ("u1", 295_040, (64, 64, 128)),
-    ("a2", 184_801, (64, 64, 384)),
-    ("u2", 442_496, (128, 128, 128)),
+    ("u2", 442_496, (64, 64, 128)),
+    ("a2", 20_641, (64, 64, 128)),
     ("u3", 110_656, (128, 128, 64)),
     ("u4", 1_812, (256, 256, 3)),
 ]
@@ -71,22 +72,22 @@ def test_every_layer_at_256(monkeypatch):
     assert [
         (name, parameters(getattr(model, name)), shape[1:]) for (name, _, _), shape in zip(LAYERS, shapes, strict=True)
     ] == LAYERS
-    assert parameters(model) == sum(count for _, count, _ in LAYERS) == 3_498_966
+    assert parameters(model) == sum(count for _, count, _ in LAYERS) == 3_334_806
     assert (image.shape, image.dtype) == ((2, 256, 256, 3), jnp.float32)
     expected = {name: (2, *shape[:2], 1) for name, _, shape in LAYERS if name[0] != "a"} | {"input": (2, 256, 256, 1)}
     assert {name: mask.shape for name, mask in masks.items()} == expected
     assert {mask.dtype for mask in masks.values()} == {jnp.dtype(jnp.float32)}
 
 
-def test_the_released_graph_has_the_same_weights_and_no_masks_after_d4():
+def test_the_released_graph_has_the_same_weights_but_those_of_a2_and_no_masks_after_d4():
     model = shapes_of(DPConv, variant="released")
     image, masks = outputs_of(model, 1, 256, 256)
     assert image.shape == (1, 256, 256, 3)
     assert {*masks} == {"input", "e0", "e1", "e2", "e3", "d1", "d2", "d3", "d4"}
-    paper, released = (
-        jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(each, nnx.Param))) for each in (shapes_of(DPConv), model)
-    )
-    assert paper == released
+    paper, released = (model_file.flat(model_file.shapes(each)) for each in (shapes_of(DPConv), model))
+    differing = {name for name in paper | released if paper[name].shape != released[name].shape}
+    assert differing == {f"a2.{part}.{leaf}" for part in ("query", "key", "value") for leaf in ("kernel", "bias")}
+    assert parameters(model) == 3_498_966
 
 
 def test_the_prefilled_graph_sees_three_channels_more():
@@ -96,16 +97,16 @@ def test_the_prefilled_graph_sees_three_channels_more():
 
 
 def test_width_multiplies_every_layer():
-    assert parameters(shapes_of(DPConv, width=0.5)) == 878_102
+    assert parameters(shapes_of(DPConv, width=0.5)) == 836_982
     model = shapes_of(DPConv, width=0.125)
     assert model.e2.kernel.shape == (5, 5, 16, 32)
     assert model.u3.kernel.shape == (3, 3, 24, 8)
     assert model.u4.kernel.shape == (3, 3, 11, 3)
 
 
-@pytest.mark.parametrize("variant", ["paper", "released", "prefilled"])
-def test_bfloat16_leaves_parameters_output_and_masks_float32(variant):
-    model = shapes_of(DPConv, variant=variant, dtype=jnp.bfloat16, **TINY)
+@pytest.mark.parametrize("graph", ["paper", "released", "prefilled", "prefilled, released order"])
+def test_bfloat16_leaves_parameters_output_and_masks_float32(graph):
+    model = shapes_of(DPConv, dtype=jnp.bfloat16, **options(graph))
     everything = nnx.state(model, nnx.Param), outputs_of(model, 1, 64, 40)
     assert {leaf.dtype for leaf in jax.tree.leaves(everything)} == {jnp.dtype(jnp.float32)}
 
@@ -217,36 +218,44 @@ def up(x):
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
-def encoder(p, x, m, *more):
+def encoder(p, x, m, *more, act):
     e0, m0 = pconv(p["e0"], (x, m), *more, stride=2)
-    e0 = relu(e0)
+    e0 = act(e0)
     e1, m1 = pconv(p["e1"], (e0, m0), stride=2)
-    e1 = relu(norm(e1))
+    e1 = act(norm(e1))
     e2, m2 = pconv(p["e2"], (e1, m1))
-    e2 = relu(norm(e2))
+    e2 = act(norm(e2))
     e3, m3 = pconv(p["e3"], (e2, m2), stride=2)
-    return e0, e2, relu(norm(e3)), {"input": m, "e0": m0, "e1": m1, "e2": m2, "e3": m3}
+    return e0, e2, act(norm(e3)), {"input": m, "e0": m0, "e1": m1, "e2": m2, "e3": m3}
 
 
-def paper(p, x, m):
-    u4, masks = paper_before_sigmoid(p, x, m)
-    return 1 / (1 + np.exp(-u4)), masks
-
-
-def prefilled(p, x, m):
-    fill = np.asarray(pyramid_fill(x, m), np.float64)  # tests/test_layers.py has it in NumPy
-    u4, masks = paper_before_sigmoid(p, x, m, (fill, np.ones_like(m)))
-    return fill + (1 - m) * u4, masks
-
-
-def paper_before_sigmoid(p, x, m, *more):
-    """`more`: sources beside the input."""
-    e0, e2, e3, masks = encoder(p, x, m, *more)
+def dilated(p, e3, masks, *, act):
     d, md = pconv(p["d1"], (e3, masks["e3"]), dilation=1)
-    d, masks["d1"] = relu(norm(d)), md
+    d, masks["d1"] = act(norm(d)), md
     for name, dilation in (("d2", 2), ("d3", 3), ("d4", 1)):
         y, md = pconv(p[name], (d, md), dilation=dilation)
-        d, masks[name] = relu(norm(y)) + d, md
+        d, masks[name] = act(norm(y)) + d, md
+    return d, md
+
+
+def figure_3(p, x, m, *more):
+    """Up to u4; `more`: sources beside the input."""
+    e0, e2, e3, masks = encoder(p, x, m, *more, act=leaky)
+    d, md = dilated(p, e3, masks, act=leaky)
+    a1 = attention(p["a1"], d * md, md)
+    u1, masks["u1"] = pconv(p["u1"], (up(e3), up(masks["e3"])), (up(a1), up(md)))
+    u2, masks["u2"] = pconv(p["u2"], (e2, masks["e2"]), (leaky(norm(u1)), masks["u1"]))
+    a2 = attention(p["a2"], leaky(norm(u2)) * masks["u2"], masks["u2"])
+    u3, masks["u3"] = pconv(p["u3"], (up(a2), up(masks["u2"])), (e0, masks["e0"]))
+    u3 = leaky(norm(u3))
+    u4, masks["u4"] = pconv(p["u4"], (up(u3), up(masks["u3"])), (x, m), *more)
+    return u4, masks
+
+
+def released_order(p, x, m, *more):
+    """The same with the activations of the released code and its order: a2 before u2, which sees both enlarged."""
+    e0, e2, e3, masks = encoder(p, x, m, *more, act=relu)
+    d, md = dilated(p, e3, masks, act=relu)
     a1 = relu(attention(p["a1"], d * md, md))
     u1, masks["u1"] = pconv(p["u1"], (up(e3), up(masks["e3"])), (up(a1), up(md)))
     u1 = leaky(norm(u1))
@@ -261,8 +270,19 @@ def paper_before_sigmoid(p, x, m, *more):
     return u4, masks
 
 
+def paper(p, x, m, *, graph=figure_3):
+    u4, masks = graph(p, x, m)
+    return 1 / (1 + np.exp(-u4)), masks
+
+
+def prefilled(p, x, m, *, graph=figure_3):
+    fill = np.asarray(pyramid_fill(x, m), np.float64)  # tests/test_layers.py has it in NumPy
+    u4, masks = graph(p, x, m, (fill, np.ones_like(m)))
+    return fill + (1 - m) * u4, masks
+
+
 def released(p, x, m):
-    e0, e2, e3, masks = encoder(p, x, m)
+    e0, e2, e3, masks = encoder(p, x, m, act=relu)
     d1, masks["d1"] = pconv(p["d1"], (e3, masks["e3"]), dilation=1)
     d1 = relu(norm(d1))
     _, masks["d2"] = pconv(p["d2"], (d1, masks["d1"]), dilation=2)
@@ -280,13 +300,26 @@ def released(p, x, m):
     return np.tanh(conv(np.concatenate([up(u3), x], axis=-1), p["u4"]["kernel"]) + p["u4"]["bias"]), masks
 
 
-GRAPHS = {"paper": paper, "released": released, "prefilled": prefilled}
+GRAPHS = {
+    "paper": paper,
+    "released": released,
+    "prefilled": prefilled,
+    "paper, released order": functools.partial(paper, graph=released_order),
+    "prefilled, released order": functools.partial(prefilled, graph=released_order),
+}
+
+
+def options(graph: str) -> dict:
+    """What DPConv takes for a name of GRAPHS."""
+    variant, *order = graph.split(", ")
+    return {"variant": variant, "released_order": bool(order), **TINY}
 
 
 @functools.cache
-def example(variant: str):
+def example(graph: str):
     """Graph, parameters, x and mask of one valid corner pixel, of half the pixels, and of nothing at all; 96 x 64."""
-    model = shapes_of(DPConv, variant=variant, **TINY)
+    model = shapes_of(DPConv, **options(graph))
+    variant = model.variant
     graph, _ = nnx.split(model)
     params = random_parameters(model)
     rng = np.random.default_rng(1)
@@ -312,7 +345,7 @@ def test_the_graph_is_that_of_numpy(variant):
     assert {*masks} == {*expected_masks}
     for name, mask in masks.items():
         np.testing.assert_array_equal(mask, expected_masks[name], err_msg=name)
-        hidden = (mask[0] == 0).any() or (variant == "prefilled" and name != "input")
+        hidden = (mask[0] == 0).any() or (variant.startswith("prefilled") and name != "input")
         assert hidden, f"no hole left in {name}: the example proves nothing about it"
     np.testing.assert_allclose(image, expected, atol=2e-4)
     assert image[1].std() > 0.05
@@ -329,7 +362,7 @@ def test_what_is_not_inside_counts_for_nothing(variant):
     around = [np.pad(array, beyond, constant_values=0) for array in (x, mask)]
     wide, valid = (np.where(inside > 0, array, rng.integers(0, 2, array.shape)).astype(np.float32) for array in around)
     image, masks = jax.jit(lambda *arrays: nnx.merge(graph, params)(*arrays[:2], inside=arrays[2]))(wide, valid, inside)
-    rtol = 2e-5 if variant == "prefilled" else 1e-7  # linear and far beyond 1 here; the others lie in [-1, 1]
+    rtol = 2e-5 if variant.startswith("prefilled") else 1e-7  # linear and far beyond 1 here; the others lie in [-1, 1]
     np.testing.assert_allclose(image[:, :96, :64], alone, rtol=rtol, atol=2e-5)
     for name, alone in masks_alone.items():
         height, width = alone.shape[1:3]
@@ -344,7 +377,8 @@ def test_the_prefilled_graph_starts_at_its_fill_and_keeps_what_is_valid():
     _, _, x, mask = example("prefilled")
     valid = np.broadcast_to(mask > 0, x.shape)
     np.testing.assert_array_equal(image[valid], x[valid])
-    assert [shapes_of(DPConv, variant=variant).composited for variant in GRAPHS] == [False, False, True]
+    variants = ("paper", "released", "prefilled")
+    assert [shapes_of(DPConv, variant=variant).composited for variant in variants] == [False, False, True]
 
 
 def test_a_hole_that_survives_is_grey():
@@ -359,17 +393,14 @@ def test_a_hole_that_survives_is_grey():
 # ---- dropout ----
 
 
-def test_dropout_needs_a_key():
-    graph, state = nnx.split(shapes_of(DPConv, dropout=0.5, **TINY))
-    x, mask = np.zeros((1, 64, 64, 3), np.float32), np.ones((1, 64, 64, 1), np.float32)
-
-    def draws(key) -> int:
-        """How often random numbers are drawn."""
-        return str(jax.make_jaxpr(lambda state: nnx.merge(graph, state)(x, mask, dropout_key=key))(state)).count(
-            "random_bits"
-        )
-
-    assert (draws(None), draws(jax.random.key(0))) == (0, 3)  # after u1, u2 and u3
+def test_dropout_needs_a_key(monkeypatch):
+    shapes, draw = [], jax.random.bernoulli
+    monkeypatch.setattr(jax.random, "bernoulli", lambda key, p, shape: shapes.append(shape) or draw(key, p, shape))
+    model = shapes_of(DPConv, dropout=0.5, **TINY)
+    outputs_of(model, 1, 64, 64)
+    assert not shapes
+    outputs_of(model, 1, 64, 64, dropout_key=jax.random.key(0))
+    assert shapes == [(1, 16, 16, 16), (1, 16, 16, 16), (1, 32, 32, 8)]  # after u1, u2 and u3
 
 
 def test_dropout_obeys_its_key_and_keeps_the_mean():

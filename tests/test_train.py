@@ -336,7 +336,7 @@ def test_a_generator_of_another_kind_is_no_beginning(tmp_path):
     with pytest.raises(UsageError, match=r"model\.dilations is \(1, 1, 1, 1\), there \(1, 2, 3, 1\)$"):
         train.begun_with(config, state)
     config.train.init = "starter"
-    with pytest.raises(UsageError, match=r"model\.variant is paper, there prefilled"):
+    with pytest.raises(UsageError, match=r"train\.init is starter, weights of what 'prefilled' was before .* released"):
         train.begun_with(config, state)
     config.model = ConfigDict({"name": "pconv", "variant": "liu2018", "width": 0.0625})  # the deeper, the larger
     path = tmp_path / "pconv.safetensors"

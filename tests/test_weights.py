@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from flax import nnx
+from ml_collections import ConfigDict
 
 import dpconv_jax
-from dpconv_jax import UsageError, checkpoints, door
+from dpconv_jax import UsageError, checkpoints, door, models
+from dpconv_jax import workdir as workdir_file
 from dpconv_jax.model import Model
 from dpconv_jax.models.convention import Convention
 from dpconv_jax.models.dpconv import DPConv
@@ -182,6 +184,41 @@ def test_unknown_models_are_refused(file):
         dpconv_jax.load(file)
 
 
+@pytest.mark.parametrize("variant", ["paper", "prefilled"])
+def test_a_file_from_before_fig_3_is_run_as_what_it_is(variant, tmp_path):
+    """Its format is the older one, and its options say nothing of the order of the blocks."""
+    rng, options = np.random.default_rng(0), OPTIONS | {"variant": variant}
+    before = dataclasses.replace(METADATA, options=options | {"released_order": True})
+    shapes = model_file.shapes(model_file.build(before))
+    params = jax.tree.map(lambda leaf: np.asarray(rng.normal(0, 0.1, leaf.shape), leaf.dtype), shapes)
+    path = tmp_path / "before.safetensors"
+    model_file.save(path, params, before)
+    rewrite(path, format="dpconv_jax generator 2", options=json.dumps(options))
+    model = dpconv_jax.load(path)
+    assert model.metadata == before and "order of the released code" in str(model.metadata)
+    x, mask = example()
+    graph = nnx.graphdef(model_file.build(before))
+    expected, _ = jax.jit(lambda params, x, mask: nnx.merge(graph, params)(x, mask))(params, x, mask)
+    np.testing.assert_allclose(model.generator(x, mask)[0], expected, atol=1e-6)
+    model_file.save(path, params, model.metadata)  # as today's file
+    assert dpconv_jax.load(path).metadata == before
+    rewrite(path, options=json.dumps(options))
+    with pytest.raises(UsageError, match=r"does not fit its model: .*a2\.value\.kernel is float32 \(48, 48\), not"):
+        dpconv_jax.load(path)
+
+
+def test_an_older_file_of_another_graph_is_what_it_was(tmp_path):
+    path = tmp_path / "pconv.safetensors"
+    metadata = model_file.Metadata(model="pconv", options={"variant": "benchmark", "width": 0.125}, size=16, step=7)
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), model_file.shapes(model_file.build(metadata)))
+    model_file.save(path, params, metadata)
+    rewrite(path, format="dpconv_jax generator 2")
+    assert model_file.read(path)[1] == metadata
+    rewrite(path, format="dpconv_jax generator 1")
+    with pytest.raises(UsageError, match="format is 'dpconv_jax generator 1', not 'dpconv_jax generator 3'"):
+        model_file.read(path)
+
+
 def test_a_failed_save_leaves_the_earlier_file(file, params, monkeypatch):
     before = file.read_bytes()
 
@@ -229,6 +266,7 @@ def workdir(tmp_path, params) -> pathlib.Path:
     path = tmp_path / "run"
     path.mkdir()
     config = {
+        "format": models.FORMAT,
         "model": {"name": "dpconv", "variant": "paper", "width": 0.125, "dilations": [1, 1, 1, 1], "dropout": 0.25},
         "data": {"size": 16},
     }
@@ -250,6 +288,27 @@ def test_export_then_load(workdir, params, tmp_path, capsys):
     assert_same_tree(from_file.params, params)
     assert_same_tree(from_workdir.params, params)
     np.testing.assert_array_equal(from_file.generator(*example())[0], from_workdir.generator(*example())[0])
+
+
+def test_a_workdir_from_before_fig_3_is_run_as_what_it_is(params, tmp_path):
+    config = {
+        "model": {"name": "dpconv", **OPTIONS},
+        "data": {"size": 16},
+        "train": {"steps": 9},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    before = dataclasses.replace(METADATA, options=OPTIONS | {"released_order": True})
+    shapes = model_file.shapes(model_file.build(before))
+    saved = checkpoints.Checkpoints(tmp_path / "checkpoints", keep=1)
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+    saved.save(7, {"generator": ones, "ema": ones})
+    saved.close()
+    assert dpconv_jax.load(tmp_path).metadata == before
+    with pytest.raises(UsageError, match=r"what 'paper' was before it was Fig\. 3: .*; train in another --workdir"):
+        workdir_file.remember(ConfigDict(config), tmp_path, step=7)
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["variant"] == "paper"
+    workdir_file.remember(ConfigDict(config), tmp_path / "new", step=None)
+    workdir_file.remember(ConfigDict(config), tmp_path / "new", step=7)
 
 
 def test_export_of_a_step_in_half_the_size(workdir, params, tmp_path, capsys):

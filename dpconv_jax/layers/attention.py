@@ -25,13 +25,11 @@ def attend(
     @jax.checkpoint
     def of_block(queries: jax.Array) -> jax.Array:
         logits = jnp.einsum("bqc,bkc->bqk", queries, key, preferred_element_type=jnp.float32)
-        if valid is None:
-            weights = jax.nn.softmax(logits)
-        else:
-            allowed = valid[:, None, :] > 0
-            weights = jax.nn.softmax(jnp.where(allowed, logits, jnp.finfo(jnp.float32).min))
-            weights = jnp.where(allowed, weights, 0.0)
-        return jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+        if valid is not None:
+            logits = jnp.where(valid[:, None, :] > 0, logits, jnp.finfo(jnp.float32).min)
+        weights = jax.nn.softmax(logits)  # exactly 0 where a key is excluded and another is not
+        found = jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+        return found if valid is None else found * (valid > 0).any(axis=1)[:, None, None]
 
     if isinstance(positions, int) and positions <= block:  # jax.export does not know them yet
         return of_block(query)

@@ -12,6 +12,17 @@ from dpconv_jax.models.generator import Generator
 from dpconv_jax.models.pconv import PConv
 
 GENERATORS: dict[str, type[Generator]] = {"dpconv": DPConv, "pconv": PConv, "gconv": GConv}
+FORMAT = "dpconv_jax generator 3"  # in weight files and config.json: what a name and its options stand for
+
+
+def named_in(format: str | None, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, of today's FORMAT, of the graph that a file of another format names with `options`.
+
+    Before format 3 `paper` and `prefilled` had the decoder and the activations of the released code.
+    """
+    if format != FORMAT and name == "dpconv" and options.get("variant") in ("paper", "prefilled"):
+        return {**options, "released_order": True}
+    return options
 
 
 def build(

@@ -18,30 +18,30 @@ from dpconv_jax.models.convention import IMAGENET, UNIT
 from dpconv_jax.models.generator import Generator, Masks, channels
 
 
-def _encoder_activation(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
-    return nnx.relu(instance_norm(x, inside))
-
-
-def _decoder_activation(x: jax.Array, inside: jax.Array | None = None) -> jax.Array:
-    return nnx.leaky_relu(instance_norm(x, inside), 0.2)
+def _leaky(x: jax.Array) -> jax.Array:
+    return nnx.leaky_relu(x, 0.2)
 
 
 class DPConv(Generator):
-    """Two graphs over the same weights, and a third that is not of the paper.
+    """The graph of Fig. 3, that of the authors' code, and one that is not of the paper.
 
-    `paper`: masks everywhere; output sigmoid.
+    `paper`: Fig. 3 as it is drawn. PConv-IN-LeakyReLU(0.2) everywhere, no norm at e0 and u4, nothing after an
+    attention; u1 and u2 at a quarter of the side, a2 after u2; output sigmoid.
     `released`: what the authors' published weights need to give the authors' outputs: plain convolutions and no masks
-    after d4, d2 = ReLU(IN(its mask)) + d1, no residual on d4; output tanh, of ImageNet-normalised input.
+    after d4, d2 = ReLU(IN(its mask)) + d1, no residual on d4, ReLU in the encoder and after attentions, a2 before u2
+    over both of its inputs, u2 at half the side; output tanh, of ImageNet-normalised input.
     `prefilled`: the graph `paper`, whose e0 and u4 also see the input with its holes filled by `pyramid_fill`, valid
     everywhere. The output is that fill with u4, linear and at first 0, added in the holes; elsewhere it is the input.
 
     Args:
       variant: "paper", "released" or "prefilled".
-      width: multiplies every channel count of Fig. 3, at least 8 each; 1.0 is 3,498,966 parameters.
+      width: multiplies every channel count of Fig. 3, at least 8 each; 1.0 is 3,334,806 parameters.
       dilations: of d1-d4. A dilation that reaches the side of their map (input / 8) leaves outer taps untrained.
       dropout: rate after u1-u3 (`paper` only), in effect where a key is given.
       size: of the training images. Where a dilation reaches the side of their map, larger images are refused.
       dtype: of computation; parameters, mask sums and norm statistics are float32.
+      released_order: for weights from before `paper` and `prefilled` were Fig. 3 (`models.named_in`): ReLU in the
+        encoder and after attentions, a2 and u2 as in `released`.
 
     Raises:
       ValueError: an argument has no meaning.
@@ -58,6 +58,7 @@ class DPConv(Generator):
         dropout: float = 0.0,
         size: int = 256,
         dtype: jnp.dtype = jnp.float32,
+        released_order: bool = False,
         rngs: nnx.Rngs,
     ):
         if variant not in ("paper", "released", "prefilled"):
@@ -81,8 +82,9 @@ class DPConv(Generator):
         self.d1, self.d2, self.d3, self.d4 = (conv(c128, c128, 3, dilation=rate) for rate in dilations)
         self.a1 = SelfAttention(c128, dtype=dtype, rngs=rngs)
         self.u1 = conv(2 * c128, c128, 3)
-        self.a2 = SelfAttention(c256 + c128, dtype=dtype, rngs=rngs)
         self.u2 = conv(c256 + c128, c128, 3)
+        self.released_order = released_order or variant == "released"
+        self.a2 = SelfAttention(c256 + c128 if self.released_order else c128, dtype=dtype, rngs=rngs)
         self.u3 = conv(c128 + c64, c64, 3)
         self.u4 = conv(c64 + seen, 3, 3)
         if variant == "prefilled":
@@ -122,13 +124,13 @@ class DPConv(Generator):
         self, seen: list[Source], masks: Masks, inside: jax.Array | None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         e0, masks["e0"] = self.e0(*seen, inside=inside)
-        e0 = nnx.relu(e0)
+        e0 = self._encoder_activation(e0)
         e1, masks["e1"] = self.e1(Source(e0, masks["e0"]), inside=inside)
-        e1 = _encoder_activation(e1, inside)
+        e1 = self._encoder_activation(instance_norm(e1, inside))
         e2, masks["e2"] = self.e2(Source(e1, masks["e1"]), inside=inside)
-        e2 = _encoder_activation(e2, inside)
+        e2 = self._encoder_activation(instance_norm(e2, inside))
         e3, masks["e3"] = self.e3(Source(e2, masks["e2"]), inside=inside)
-        return e0, e2, _encoder_activation(e3, inside)
+        return e0, e2, self._encoder_activation(instance_norm(e3, inside))
 
     def _paper(
         self, seen: list[Source], masks: Masks, inside: jax.Array | None, dropout_key: jax.Array | None
@@ -137,53 +139,71 @@ class DPConv(Generator):
         e0, e2, e3 = self._encode(seen, masks, inside)
 
         d1, masks["d1"] = self.d1(Source(e3, masks["e3"]), inside=inside)
-        d1 = _encoder_activation(d1, inside)
+        d1 = self._encoder_activation(instance_norm(d1, inside))
         # Stride 1 with a centre tap: the mask of a convolution contains its input's, so it serves the sum as well.
         d2, masks["d2"] = self.d2(Source(d1, masks["d1"]), inside=inside)
-        d2 = _encoder_activation(d2, inside) + d1
+        d2 = self._encoder_activation(instance_norm(d2, inside)) + d1
         d3, masks["d3"] = self.d3(Source(d2, masks["d2"]), inside=inside)
-        d3 = _encoder_activation(d3, inside) + d2
+        d3 = self._encoder_activation(instance_norm(d3, inside)) + d2
         d4, masks["d4"] = self.d4(Source(d3, masks["d3"]), inside=inside)
-        d4 = _encoder_activation(d4, inside) + d3
+        d4 = self._encoder_activation(instance_norm(d4, inside)) + d3
 
-        a1 = nnx.relu(self.a1(d4 * masks["d4"].astype(d4.dtype), masks["d4"]))
+        a1 = self._attention_activation(self.a1(d4 * masks["d4"].astype(d4.dtype), masks["d4"]))
         u1, masks["u1"] = self.u1(
             Source(e3, masks["e3"], upsample=True), Source(a1, masks["d4"], upsample=True), inside=inside
         )
-        u1 = self._drop(_decoder_activation(u1, inside), keys[0])
+        u1 = self._drop(_leaky(instance_norm(u1, inside)), keys[0])
 
+        if self.released_order:
+            u2 = self._u2_of_the_release(e2, u1, masks, inside)
+        else:
+            u2, masks["u2"] = self.u2(Source(e2, masks["e2"]), Source(u1, masks["u1"]), inside=inside)
+        u2 = self._drop(_leaky(instance_norm(u2, inside)), keys[1])
+        if not self.released_order:
+            u2 = self.a2(u2 * masks["u2"].astype(u2.dtype), masks["u2"])
+
+        u3, masks["u3"] = self.u3(
+            Source(u2, masks["u2"], upsample=not self.released_order), Source(e0, masks["e0"]), inside=inside
+        )
+        u3 = self._drop(_leaky(instance_norm(u3, inside)), keys[2])
+
+        u4, masks["u4"] = self.u4(Source(u3, masks["u3"], upsample=True), *seen, inside=inside)
+        return u4
+
+    def _u2_of_the_release(self, e2: jax.Array, u1: jax.Array, masks: Masks, inside: jax.Array | None) -> jax.Array:
+        """a2 over both inputs of u2, then u2 of them enlarged."""
         valid = [features * masks[name].astype(features.dtype) for features, name in ((e2, "e2"), (u1, "u1"))]
         a2 = self.a2(jnp.concatenate(valid, axis=-1), jnp.maximum(masks["e2"], masks["u1"]))
         a2_e2, a2_u1 = jnp.split(nnx.relu(a2), [e2.shape[-1]], axis=-1)
         u2, masks["u2"] = self.u2(
             Source(a2_e2, masks["e2"], upsample=True), Source(a2_u1, masks["u1"], upsample=True), inside=inside
         )
-        u2 = self._drop(_decoder_activation(u2, inside), keys[1])
+        return u2
 
-        u3, masks["u3"] = self.u3(Source(u2, masks["u2"]), Source(e0, masks["e0"]), inside=inside)
-        u3 = self._drop(_decoder_activation(u3, inside), keys[2])
+    def _encoder_activation(self, x: jax.Array) -> jax.Array:
+        return nnx.relu(x) if self.released_order else _leaky(x)
 
-        u4, masks["u4"] = self.u4(Source(u3, masks["u3"], upsample=True), *seen, inside=inside)
-        return u4
+    def _attention_activation(self, x: jax.Array) -> jax.Array:
+        return nnx.relu(x) if self.released_order else x
 
     def _released(self, seen: list[Source], masks: Masks, inside: jax.Array | None) -> jax.Array:
         e0, e2, e3 = self._encode(seen, masks, inside)
 
         d1, masks["d1"] = self.d1(Source(e3, masks["e3"]), inside=inside)
-        d1 = _encoder_activation(d1, inside)
+        d1 = nnx.relu(instance_norm(d1, inside))
         _, masks["d2"] = self.d2(Source(d1, masks["d1"]), inside=inside)
-        d2 = _encoder_activation(masks["d2"], inside).astype(d1.dtype) + d1
+        d2 = nnx.relu(instance_norm(masks["d2"], inside)).astype(d1.dtype) + d1
         d3, masks["d3"] = self.d3(Source(d2, masks["d2"]), inside=inside)
-        d3 = _encoder_activation(d3, inside) + d2
+        d3 = nnx.relu(instance_norm(d3, inside)) + d2
         d4, masks["d4"] = self.d4(Source(d3, masks["d3"]), inside=inside)
-        d4 = _encoder_activation(d4, inside)
+        d4 = nnx.relu(instance_norm(d4, inside))
 
         a1 = within(nnx.relu(self.a1(d4, resized(inside, d4))), inside)
-        u1 = _decoder_activation(self.u1.plain([e3, a1], [True, True]), inside)
+        u1 = _leaky(instance_norm(self.u1.plain([e3, a1], [True, True]), inside))
         a2 = jnp.concatenate([e2, u1], axis=-1)
         a2 = within(nnx.relu(self.a2(a2, resized(inside, a2))), inside)
-        u2 = _decoder_activation(self.u2.plain([a2], [True]), inside)
-        u3 = _decoder_activation(self.u3.plain([u2, e0], [False, False]), inside)
+        u2 = _leaky(instance_norm(self.u2.plain([a2], [True]), inside))
+        u3 = _leaky(instance_norm(self.u3.plain([u2, e0], [False, False]), inside))
         return self.u4.plain([u3, seen[0].features], [True, False])
 
     def _drop(self, x: jax.Array, key: jax.Array | None) -> jax.Array:

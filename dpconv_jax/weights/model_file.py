@@ -24,7 +24,7 @@ from dpconv_jax.files import write_whole
 from dpconv_jax.models.generator import Generator
 from dpconv_jax.weights import tensor_file
 
-FORMAT = "dpconv_jax generator 2"
+FORMATS = (models.FORMAT, "dpconv_jax generator 2")  # that can be read; the first is written
 STARTER = pathlib.Path(__file__).with_name("starter") / "dpconv_prefilled.safetensors"  # README.md there is its card
 Params = dict[str, Any]  # nested dicts of arrays
 
@@ -41,6 +41,8 @@ class Metadata:
     def __str__(self) -> str:
         """As in "dpconv prefilled, step 100"."""
         name = " ".join([self.model, *filter(None, [self.options.get("variant")])])
+        if self.options.get("released_order"):
+            name += " in the order of the released code"
         return name if self.step is None else f"{name}, step {self.step}"
 
     @classmethod
@@ -49,7 +51,8 @@ class Metadata:
         try:
             options = dict(config["model"])
             name, size = options.pop("name"), int(config["data"]["size"])
-            metadata = cls(model=name, options=plain(options), size=size, step=step)
+            options = models.named_in(config.get("format"), name, plain(options))
+            metadata = cls(model=name, options=options, size=size, step=step)
             build(metadata)
             return metadata
         except (KeyError, TypeError, ValueError, UsageError) as error:
@@ -107,13 +110,13 @@ def read(path: str | os.PathLike[str]) -> tuple[Params, Metadata]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except tensor_file.FAULTS as error:
         raise UsageError(f"{path} is no whole .safetensors file: {error}") from error
-    if header.get("format") != FORMAT:
-        raise UsageError(f"{path}: format is {header.get('format')!r}, not {FORMAT!r}")
+    if header.get("format") not in FORMATS:
+        raise UsageError(f"{path}: format is {header.get('format')!r}, not {FORMATS[0]!r}")
     if header.pop("sha256", None) != _sha256(tensors, header):
         raise UsageError(f"{path} is damaged: its content has not the sha256 it was saved with")
     metadata = Metadata(
         model=header["model"],
-        options=plain(json.loads(header["options"])),
+        options=models.named_in(header["format"], header["model"], plain(json.loads(header["options"]))),
         size=json.loads(header["size"]),
         step=json.loads(header["step"]),
     )
@@ -143,7 +146,7 @@ def flat(params: Params) -> dict[str, Any]:
 
 def _fields(metadata: Metadata) -> dict[str, Any]:
     convention = dataclasses.asdict(build(metadata).convention)
-    return {"format": FORMAT, **dataclasses.asdict(metadata), "input": convention}
+    return {"format": models.FORMAT, **dataclasses.asdict(metadata), "input": convention}
 
 
 def plain(options: dict[str, Any]) -> dict[str, Any]:
