@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     config.model.name = "dpconv"
     config.model.variant = "paper"  # "paper" (Fig. 3), "released" (the graph of the authors' published weights) or
     # "prefilled" (not of the paper: what `paper` adds to a fill of the holes with the colours around them)
-    config.model.width = 1.0  # multiplies every channel count; 1.0 is 3.5 M parameters
+    config.model.width = 1.0  # multiplies every channel count; 1.0 is 3.3 M parameters
     config.model.dilations = (2, 4, 8, 2)  # of d1-d4; (1, 2, 3, 1) where the input is 64 pixels wide
     config.model.dropout = 0.0  # after u1-u3; the paper "tried" it and gives no rate
 
@@ -64,7 +64,7 @@ def get_config() -> ConfigDict:
     config.mask.coverage = 0.05  # least share of the clothing that a hole covers, where the region is known
 
     config.train = ConfigDict()
-    config.train.init = ""  # a weight file to begin with, "starter" for the one of this package; "" draws from the seed
+    config.train.init = ""  # a weight file to begin with, "" draws from the seed
     config.train.steps = 120_000
     config.train.batch_size = 64  # global, over all devices
     config.train.dtype = "float32"  # of compute; parameters, Gram matrices, mask sums and losses stay float32
