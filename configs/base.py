@@ -14,12 +14,14 @@ def get_config() -> ConfigDict:
     # "prefilled" (not of the paper: what `paper` adds to a fill of the holes with the colours around them)
     config.model.width = 1.0  # multiplies every channel count; 1.0 is 3.3 M parameters
     config.model.dilations = (2, 4, 8, 2)  # of d1-d4; (1, 2, 3, 1) where the input is 64 pixels wide
+    config.model.norm = "instance"  # or "none", which is not of the paper
     config.model.dropout = 0.0  # after u1-u3; the paper "tried" it and gives no rate
 
     config.loss = ConfigDict()  # `recipe`, and its fields; a weight of 0 switches a term off
     config.loss.recipe = "kinli2020"  # the paper's; "kinli2020_ssim" adds a term `ssim` to it; "liu2018" and
     # "yu2019" are those of PConv and GConv
     config.loss.pixel = 10.0  # Eq. (5), all four weights
+    config.loss.hole = 1.0  # of the hole's part of `pixel`, Eq. (6)
     config.loss.style = 120.0  # 0 switches VGG-16 off
     config.loss.adversarial = 1e-3  # 0 switches the discriminator off
     config.loss.tv = 1e-4

@@ -20,9 +20,10 @@ def composite(*, output: Array, target: Array, mask: Array) -> Array:
     return mask * target + (1 - mask) * output
 
 
-def pixel(*, output: Array, target: Array, mask: Array) -> Array:
-    """Eq. (6): the hole and the non-hole term, with equal weight."""
-    return hole(output=output, target=target, mask=mask) + non_hole(output=output, target=target, mask=mask)
+def pixel(*, output: Array, target: Array, mask: Array, hole_weight: float = 1.0) -> Array:
+    """Eq. (6): the hole and the non-hole term, in the paper with equal weight."""
+    in_hole = hole(output=output, target=target, mask=mask)
+    return hole_weight * in_hole + non_hole(output=output, target=target, mask=mask)
 
 
 def hole(*, output: Array, target: Array, mask: Array) -> Array:

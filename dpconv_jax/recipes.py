@@ -88,6 +88,7 @@ class Kinli2020(Adversarial):
     """Eq. (5)-(14) of the paper: least squares, noisy labels. An image made on the way has a pixel term as well."""
 
     pixel: float
+    hole: float
     style: float
     adversarial: float
     tv: float
@@ -107,7 +108,8 @@ class Kinli2020(Adversarial):
         if self.pixel:
             images = (output, *coarse)
             terms["pixel"] = sum(
-                (losses.pixel(output=image, target=target, mask=mask) for image in images), start=jnp.zeros(())
+                (losses.pixel(output=image, target=target, mask=mask, hole_weight=self.hole) for image in images),
+                start=jnp.zeros(()),
             )
         if self.style and vgg is not None:
             ours, theirs, wanted = _features(vgg, example, dtype)

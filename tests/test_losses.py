@@ -45,6 +45,7 @@ def test_pixel_terms(example):
     assert losses.hole(**example) == pytest.approx(hole, rel=1e-5)
     assert losses.non_hole(**example) == pytest.approx(valid, rel=1e-5)
     assert losses.pixel(**example) == pytest.approx(hole + valid, rel=1e-5)
+    assert losses.pixel(**example, hole_weight=6) == pytest.approx(6 * hole + valid, rel=1e-5)
 
 
 def naive_gram(features: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The networks: shapes and parameters of every layer, and the whole graphs against NumPy."""
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -136,6 +137,8 @@ def test_image_and_mask_must_agree():
         ({"dilations": (2, 4, 0, 2)}, "dilations"),
         ({"width": 0.0}, "width is 0.0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"norm": "batch"}, "norm is 'batch'"),
+        ({"variant": "released", "norm": "none"}, "norm is 'none'"),
     ],
 )
 def test_options_without_meaning_are_refused(options, named):
@@ -349,6 +352,17 @@ def test_the_graph_is_that_of_numpy(variant):
         assert hidden, f"no hole left in {name}: the example proves nothing about it"
     np.testing.assert_allclose(image, expected, atol=2e-4)
     assert image[1].std() > 0.05
+
+
+def test_without_norm_the_graph_is_that_of_numpy(monkeypatch):
+    _, params, x, mask = example("paper")
+    params = jax.tree.map(lambda leaf: np.float32(0.75) * leaf, params)  # nothing else keeps the sigmoid's input small
+    graph = nnx.graphdef(shapes_of(DPConv, norm="none", **TINY))
+    image, _ = jax.jit(lambda params, x, mask: nnx.merge(graph, params)(x, mask))(params, x, mask)
+    monkeypatch.setattr(sys.modules[__name__], "norm", lambda x: x)
+    expected, _ = paper(params, x, mask)
+    np.testing.assert_allclose(image, expected, atol=2e-4)
+    assert expected[1].std() > 0.03
 
 
 @pytest.mark.parametrize("variant", GRAPHS)

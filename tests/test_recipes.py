@@ -212,3 +212,20 @@ def test_a_recipe_has_its_fields_and_no_others(fields: dict[str, float]):
     message = f"loss of 'yu2019' has the fields {', '.join(fields)}; they must be l1, adversarial"
     with pytest.raises(UsageError, match=re.escape(message)):
         steps.build_recipe(config)
+
+
+def test_the_hole_weighs_as_the_config_says():
+    config = dpconv.get_config()
+    rng = np.random.default_rng(0)
+    output, target = (rng.random((1, 8, 8, 3), np.float32) for _ in range(2))
+    mask = (rng.random((1, 8, 8, 1)) < 0.5).astype(np.float32)
+    found = []
+    for weight in (1.0, 6.0):
+        config.loss.hole = weight
+        example = recipes.Example(output, (), target, mask)
+        terms = steps.build_recipe(config).terms(
+            example, vgg=None, score=lambda images: images.mean(), dtype=np.float32
+        )
+        found.append(float(terms["pixel"]))
+    expected = 5 * np.abs((1 - mask) * (output - target)).mean()
+    assert found[1] - found[0] == pytest.approx(expected, rel=1e-5)

@@ -37,7 +37,8 @@ class DPConv(Generator):
       variant: "paper", "released" or "prefilled".
       width: multiplies every channel count of Fig. 3, at least 8 each; 1.0 is 3,334,806 parameters.
       dilations: of d1-d4. A dilation that reaches the side of their map (input / 8) leaves outer taps untrained.
-      dropout: rate after u1-u3 (`paper` only), in effect where a key is given.
+      norm: "instance", or "none" (not of the paper, nor for `released`).
+      dropout: rate after u1-u3 (not of `released`), in effect where a key is given.
       size: of the training images. Where a dilation reaches the side of their map, larger images are refused.
       dtype: of computation; parameters, mask sums and norm statistics are float32.
       released_order: for weights from before `paper` and `prefilled` were Fig. 3 (`models.named_in`): ReLU in the
@@ -55,6 +56,7 @@ class DPConv(Generator):
         variant: str = "paper",
         width: float = 1.0,
         dilations: Sequence[int] = (2, 4, 8, 2),
+        norm: str = "instance",
         dropout: float = 0.0,
         size: int = 256,
         dtype: jnp.dtype = jnp.float32,
@@ -65,6 +67,8 @@ class DPConv(Generator):
             raise ValueError(f"variant is {variant!r}; it must be 'paper', 'released' or 'prefilled'")
         if len(dilations) != 4 or min(dilations) < 1:
             raise ValueError(f"dilations are {tuple(dilations)}; d1-d4 need four, each at least 1")
+        if norm not in ("instance", "none") or (norm == "none" and variant == "released"):
+            raise ValueError(f"norm is {norm!r}; it must be 'instance' or, but of 'released', 'none'")
         if not width > 0:
             raise ValueError(f"width is {width}; it must be greater than 0")
         if not 0 <= dropout < 1:
@@ -94,6 +98,7 @@ class DPConv(Generator):
         self.convention = IMAGENET if variant == "released" else UNIT
         self.largest = size if max(dilations) >= size // self.stride else None
         self.dilations = tuple(dilations)
+        self.norm = norm
         self.dropout = dropout
         self.dtype = dtype
 
@@ -126,11 +131,11 @@ class DPConv(Generator):
         e0, masks["e0"] = self.e0(*seen, inside=inside)
         e0 = self._encoder_activation(e0)
         e1, masks["e1"] = self.e1(Source(e0, masks["e0"]), inside=inside)
-        e1 = self._encoder_activation(instance_norm(e1, inside))
+        e1 = self._encoder_activation(self._normed(e1, inside))
         e2, masks["e2"] = self.e2(Source(e1, masks["e1"]), inside=inside)
-        e2 = self._encoder_activation(instance_norm(e2, inside))
+        e2 = self._encoder_activation(self._normed(e2, inside))
         e3, masks["e3"] = self.e3(Source(e2, masks["e2"]), inside=inside)
-        return e0, e2, self._encoder_activation(instance_norm(e3, inside))
+        return e0, e2, self._encoder_activation(self._normed(e3, inside))
 
     def _paper(
         self, seen: list[Source], masks: Masks, inside: jax.Array | None, dropout_key: jax.Array | None
@@ -139,33 +144,33 @@ class DPConv(Generator):
         e0, e2, e3 = self._encode(seen, masks, inside)
 
         d1, masks["d1"] = self.d1(Source(e3, masks["e3"]), inside=inside)
-        d1 = self._encoder_activation(instance_norm(d1, inside))
+        d1 = self._encoder_activation(self._normed(d1, inside))
         # Stride 1 with a centre tap: the mask of a convolution contains its input's, so it serves the sum as well.
         d2, masks["d2"] = self.d2(Source(d1, masks["d1"]), inside=inside)
-        d2 = self._encoder_activation(instance_norm(d2, inside)) + d1
+        d2 = self._encoder_activation(self._normed(d2, inside)) + d1
         d3, masks["d3"] = self.d3(Source(d2, masks["d2"]), inside=inside)
-        d3 = self._encoder_activation(instance_norm(d3, inside)) + d2
+        d3 = self._encoder_activation(self._normed(d3, inside)) + d2
         d4, masks["d4"] = self.d4(Source(d3, masks["d3"]), inside=inside)
-        d4 = self._encoder_activation(instance_norm(d4, inside)) + d3
+        d4 = self._encoder_activation(self._normed(d4, inside)) + d3
 
         a1 = self._attention_activation(self.a1(d4 * masks["d4"].astype(d4.dtype), masks["d4"]))
         u1, masks["u1"] = self.u1(
             Source(e3, masks["e3"], upsample=True), Source(a1, masks["d4"], upsample=True), inside=inside
         )
-        u1 = self._drop(_leaky(instance_norm(u1, inside)), keys[0])
+        u1 = self._drop(_leaky(self._normed(u1, inside)), keys[0])
 
         if self.released_order:
             u2 = self._u2_of_the_release(e2, u1, masks, inside)
         else:
             u2, masks["u2"] = self.u2(Source(e2, masks["e2"]), Source(u1, masks["u1"]), inside=inside)
-        u2 = self._drop(_leaky(instance_norm(u2, inside)), keys[1])
+        u2 = self._drop(_leaky(self._normed(u2, inside)), keys[1])
         if not self.released_order:
             u2 = self.a2(u2 * masks["u2"].astype(u2.dtype), masks["u2"])
 
         u3, masks["u3"] = self.u3(
             Source(u2, masks["u2"], upsample=not self.released_order), Source(e0, masks["e0"]), inside=inside
         )
-        u3 = self._drop(_leaky(instance_norm(u3, inside)), keys[2])
+        u3 = self._drop(_leaky(self._normed(u3, inside)), keys[2])
 
         u4, masks["u4"] = self.u4(Source(u3, masks["u3"], upsample=True), *seen, inside=inside)
         return u4
@@ -179,6 +184,9 @@ class DPConv(Generator):
             Source(a2_e2, masks["e2"], upsample=True), Source(a2_u1, masks["u1"], upsample=True), inside=inside
         )
         return u2
+
+    def _normed(self, x: jax.Array, inside: jax.Array | None) -> jax.Array:
+        return instance_norm(x, inside) if self.norm == "instance" else x
 
     def _encoder_activation(self, x: jax.Array) -> jax.Array:
         return nnx.relu(x) if self.released_order else _leaky(x)

@@ -15,7 +15,7 @@ from dpconv_jax.weights.tensor_file import Tensors
 
 METADATA = model_file.Metadata(
     model="dpconv",
-    options={"variant": "released", "width": 1.0, "dilations": (2, 4, 8, 2), "dropout": 0.0},
+    options={"variant": "released", "width": 1.0, "dilations": (2, 4, 8, 2), "norm": "instance", "dropout": 0.0},
     size=256,
     step=None,  # the file does not say
 )
