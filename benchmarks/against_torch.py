@@ -21,7 +21,7 @@ from dpconv_jax.models.pconv import PConv
 
 NETWORKS = (DPConv, PlainDPConv, torch_reference.DPConv), (PConv, PlainPConv, torch_reference.PConv)
 REFERENCE, COMPILED = "torch reference", "torch compiled"
-ALLOWED = 1e-4  # difference of the outputs
+ALLOWED = 3e-4  # difference of the outputs: each is 1e-4 from those that PyTorch computes in float64
 
 
 class Theirs:

@@ -245,12 +245,16 @@ def plain_attention(query, key, value, valid):
     return jnp.einsum("bqk,bkc->bqc", jnp.where(some, jax.nn.softmax(jnp.where(some, logits, 0)), 0), value)
 
 
-@pytest.mark.parametrize("positions", [3, 12, 10], ids=["one block", "whole blocks", "a rest"])
-def test_blocked_attention_is_plain_attention(positions):
+@pytest.mark.parametrize(
+    ("positions", "block"),
+    [(3, 4), (12, 4), (10, 4), (10, None), (600, None)],
+    ids=["one block", "whole blocks", "a rest", "image by image", "image by image in blocks"],
+)
+def test_blocked_attention_is_plain_attention(positions, block):
     query, key, value = normal(0, 3, positions, 4), normal(1, 3, positions, 4), normal(2, 3, positions, 5)
     valid = np.stack([np.ones(positions), np.arange(positions) % 3 == 0, np.zeros(positions)]).astype(np.float32)
     weights = normal(3, *value.shape)
-    blocked = functools.partial(attend, block=4)
+    blocked = functools.partial(attend, block=block)
 
     @jax.jit
     def values_and_gradients(*operands):

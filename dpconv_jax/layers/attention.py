@@ -1,42 +1,126 @@
 """Self-attention over positions (SAGAN; Zhang et al. 2019), blind to holes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+EXCLUDED = -1e30  # added to the logit of a key that must not be attended to: its weight is exactly 0
+
 
 def attend(
-    query: jax.Array, key: jax.Array, value: jax.Array, valid: jax.Array | None = None, *, block: int = 1024
+    query: jax.Array, key: jax.Array, value: jax.Array, valid: jax.Array | None = None, *, block: int | None = None
 ) -> jax.Array:
     """softmax(query . key) value without scale, in blocks of queries so that N x N weights never exist at once.
+
+    The backward pass makes the weights of a block again, from its logits and the logarithm of their sum, rather than
+    keep them (Dao 2023, "FlashAttention-2", Algorithms 1 and 2).
 
     Args:
       query, key: (B, N, C').
       value: (B, N, C).
       valid: (B, N), 0 excludes a key; an image without a valid key attends to nothing and gets 0. None allows all.
-      block: queries in flight; the weights of a block are made again in the backward pass rather than kept.
+      block: queries in flight; None is 512 of one image on the CPU, whose caches hold no more, elsewhere 1024 of all.
 
     Returns:
       (B, N, C) float32.
     """
-    positions = query.shape[1]
+    if valid is None:
+        return _attend(query, key, value, None, block)
+    found = _attend(query, key, value, jnp.where(valid > 0, 0.0, EXCLUDED).astype(jnp.float32), block)
+    return found * (valid > 0).any(axis=1)[:, None, None]
 
-    @jax.checkpoint
-    def of_block(queries: jax.Array) -> jax.Array:
-        logits = jnp.einsum("bqc,bkc->bqk", queries, key, preferred_element_type=jnp.float32)
-        if valid is not None:
-            logits = jnp.where(valid[:, None, :] > 0, logits, jnp.finfo(jnp.float32).min)
-        weights = jax.nn.softmax(logits)  # exactly 0 where a key is excluded and another is not
-        found = jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
-        return found if valid is None else found * (valid > 0).any(axis=1)[:, None, None]
 
-    if isinstance(positions, int) and positions <= block:  # jax.export does not know them yet
-        return of_block(query)
-    blocks = -(-positions // block)
-    padded = jnp.pad(query, ((0, 0), (0, blocks * block - positions), (0, 0)))
-    attended = lax.map(of_block, padded.reshape(query.shape[0], blocks, block, query.shape[2]).swapaxes(0, 1))
-    return attended.swapaxes(0, 1).reshape(value.shape[0], blocks * block, value.shape[2])[:, :positions]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend(query, key, value, bias, block):
+    """As `attend`; bias (B, N) float32, or None, is added to the logits of each key."""
+    return _forward(query, key, value, bias, block)[0]
+
+
+def _forward(query, key, value, bias, block):
+    def of_block(images, rows):
+        (queries,), (key, value, bias) = rows, images
+        logits = _logits(queries, key, bias)
+        highest = logits.max(axis=2, keepdims=True)
+        weights = jnp.exp(logits - highest)
+        total = weights.sum(axis=2, keepdims=True)
+        found = _product("bqk,bkc->bqc", weights.astype(value.dtype), value) / total
+        return (), (found, (highest + jnp.log(total))[..., 0])
+
+    _, (found, logarithms) = _in_blocks(of_block, (key, value, bias), (query,), (), block)
+    return found, (query, key, value, bias, found, logarithms)
+
+
+def _backward(block, residuals, gradient):
+    query, key, value, bias, found, logarithms = residuals
+    shared = (gradient * found).sum(axis=2)  # of a query, the sum over keys of weight x its gradient
+
+    def of_block(images, rows):
+        (queries, gradient, logarithms, shared), (key, value, bias) = rows, images
+        weights = jnp.exp(_logits(queries, key, bias) - logarithms[..., None])
+        narrow = gradient.astype(value.dtype)
+        of_value = _product("bqk,bqc->bkc", weights.astype(value.dtype), narrow)
+        of_logits = weights * (_product("bqc,bkc->bqk", narrow, value) - shared[..., None])
+        of_logits = of_logits.astype(key.dtype)
+        of_query = _product("bqk,bkc->bqc", of_logits, key)
+        return (_product("bqk,bqc->bkc", of_logits, queries), of_value), (of_query,)
+
+    sums = tuple(jnp.zeros(each.shape, jnp.float32) for each in (key, value))
+    (of_key, of_value), (of_query,) = _in_blocks(
+        of_block, (key, value, bias), (query, gradient, logarithms, shared), sums, block
+    )
+    gradients = [made.astype(like.dtype) for made, like in zip((of_query, of_key, of_value), residuals, strict=False)]
+    return (*gradients, None if bias is None else jnp.zeros_like(bias))
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _logits(queries, key, bias):
+    logits = _product("bqc,bkc->bqk", queries, key)
+    return logits if bias is None else logits + bias[:, None, :]
+
+
+_product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def _in_blocks(of_block, images, rows, sums, block):
+    """of_block(images, rows of some queries) -> what it adds to `sums`, and rows of its own; all of them.
+
+    images: arrays (B, N, ...), of which each block sees all N; rows: arrays (B, N, ...), of which it sees its queries.
+    """
+
+    def together(images, rows, *, block):
+        batch, positions = rows[0].shape[:2]
+        if isinstance(positions, int) and positions <= block:  # jax.export does not know them yet
+            return of_block(images, rows)
+        blocks = -(-positions // block)
+
+        def split(x):
+            x = jnp.pad(x, ((0, 0), (0, blocks * block - positions), *[(0, 0)] * (x.ndim - 2)))
+            return x.reshape(batch, blocks, block, *x.shape[2:]).swapaxes(0, 1)
+
+        def step(sums, rows):
+            added, made = of_block(images, rows)
+            return jax.tree.map(jnp.add, sums, added), made
+
+        zeros = jax.tree.map(lambda x: jnp.zeros((batch, *x.shape[1:]), x.dtype), sums)
+        total, made = lax.scan(step, zeros, jax.tree.map(split, rows))
+        joined = [x.swapaxes(0, 1).reshape(batch, blocks * block, *x.shape[3:])[:, :positions] for x in made]
+        return total, (*joined,)
+
+    def one_by_one(images, rows):
+        def of_image(arrays):
+            one = jax.tree.map(lambda x: x[None], arrays)
+            return jax.tree.map(lambda x: x[0], together(*one, block=512))
+
+        return lax.map(of_image, (images, rows))
+
+    if block is not None:
+        return together(images, rows, block=block)
+    return lax.platform_dependent(images, rows, cpu=one_by_one, default=functools.partial(together, block=1024))
 
 
 class SelfAttention(nnx.Module):
