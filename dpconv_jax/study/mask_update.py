@@ -33,7 +33,7 @@ ABOUT = {
     "published": """\
 One 9x9 layer against one 5x5 layer of dilation 4, which reaches 17x17; padding 0 and 4, so that each takes 8 pixels off
 the side of the map; at most {published_most} of them, where the authors' script stops: a mask with a hole after the
-last counts as never full, and no mean has it. The kernels reach differently far: this is not the gain of dilation alone.
+last counts as never full and is in no mean. The kernels reach differently far: this is not the gain of dilation alone.
 
 Where the counts differ from the figure's: a 9x9 layer fills four pixels from every side, so PConv's count is how deep
 the deepest hole is, in fours, and masks of one ratio can be deep or shallow. The figure's masks were the NVIDIA set,
