@@ -63,8 +63,22 @@ def frechet(a: ArrayLike, b: ArrayLike) -> Estimate:
     return Estimate(max(value, 0.0), _error(influence))
 
 
-def kernel(a: ArrayLike, b: ArrayLike, *, subset_size: int = 1000, subsets: int = 100, seed: int) -> Estimate:
-    """Kernel distance: unbiased squared MMD of two sets (N, D) under (x . y / D + 1)^3, Binkowski et al. 2018.
+def kernel(a: ArrayLike, b: ArrayLike, *, subset_size: int = 1000, subsets: int = 100, seed: int) -> float:
+    """Kernel distance as published, KID: unbiased squared MMD of two sets (N, D) under (x . y / D + 1)^3.
+
+    Binkowski et al. 2018: the mean over `subsets` random subsets of `subset_size` images of either set, each drawn on
+    its own, or, where there are no more than that, one estimate from all. Gretton et al. 2012, Eq. (3), which is
+    unbiased for independent sets: every x_i meets every y_j, its own too. Raises ValueError as `frechet`.
+    """
+    x, y = _pairs(a, b)
+    size = min(len(x), subset_size)
+    rng = np.random.default_rng(seed)
+    draws = zip(_subsets(rng, len(x), size, subsets), _subsets(rng, len(y), size, subsets), strict=True)
+    return float(np.mean([_within(x[i]) + _within(y[j]) - 2 * _cubic(x[i], y[j]).mean() for i, j in draws]))
+
+
+def paired_kernel(a: ArrayLike, b: ArrayLike, *, subset_size: int = 1000, subsets: int = 100, seed: int) -> Estimate:
+    """Kernel distance of two sets (N, D) of pairs, under the same kernel: not the published estimator.
 
     The mean over `subsets` random subsets of `subset_size` pairs, or, where there are no more than that, one estimate
     from all. Gretton et al. 2012, Eq. (4): no x_i meets its own y_i. Composites depend on their truths, and with those
@@ -73,8 +87,7 @@ def kernel(a: ArrayLike, b: ArrayLike, *, subset_size: int = 1000, subsets: int 
     """
     x, y = _pairs(a, b)
     size = min(len(x), subset_size)
-    rng = np.random.default_rng(seed)
-    draws = [rng.choice(len(x), size, replace=False) for _ in range(subsets)] if size < len(x) else [slice(None)]
+    draws = _subsets(np.random.default_rng(seed), len(x), size, subsets)
     means, variances = [], []
     for draw in draws:
         cross = _cubic(x[draw], y[draw])
@@ -85,6 +98,17 @@ def kernel(a: ArrayLike, b: ArrayLike, *, subset_size: int = 1000, subsets: int 
         variances.append((2 * rows).var(ddof=1))
     choice_of_subsets = (1 - size / len(x)) / (size * len(draws))
     return Estimate(float(np.mean(means)), math.sqrt(np.mean(variances) * (1 / len(x) + choice_of_subsets)))
+
+
+def _subsets(rng: np.random.Generator, n: int, size: int, count: int) -> list[np.ndarray]:
+    """The rows of `count` random subsets of `size` of n rows; all of them once where size is n."""
+    return [rng.choice(n, size, replace=False) for _ in range(count)] if size < n else [np.arange(n)]
+
+
+def _within(x: np.ndarray) -> float:
+    """The mean of the kernel over all pairs of two rows of x (N, D)."""
+    values = _cubic(x, x)
+    return float((values.sum() - values.trace()) / (len(x) * (len(x) - 1)))
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ PANEL = (
     Metric("lpips_oxford", "LPIPS on Oxford's VGG-16", ALL, False, 4),
     Metric("fid", "FID", ALL, False, 2, per_image=False),
     Metric("kid", "KID", ALL, False, 5, per_image=False),
+    Metric("kid_paired", "KID (paired)", ALL, False, 5, per_image=False),
     Metric("p_ids", "P-IDS", ALL, True, 4, per_image=False),
     Metric("u_ids", "U-IDS", ALL, True, 4, per_image=False),
     Metric("inception_score", "IS", ALL, True, 3, per_image=False),
@@ -43,9 +44,9 @@ PANEL = (
 )
 INFINITE = ("psnr_db", "raw_psnr_db")  # for identical images
 OF_LPIPS = ("lpips", "lpips_oxford")
-OF_INCEPTION = ("fid", "kid", "p_ids", "u_ids", "inception_score", "inception_kl")
+OF_INCEPTION = ("fid", "kid", "kid_paired", "p_ids", "u_ids", "inception_score", "inception_kl")
 OF_SVM = ("p_ids", "u_ids")
-OF_TWO = ("fid", "kid", "p_ids", "u_ids", "inception_score", "fd_vgg16")  # one image has no distribution
+OF_TWO = ("fid", "kid", "kid_paired", "p_ids", "u_ids", "inception_score", "fd_vgg16")  # one image has no distribution
 
 Columns = dict[str, np.ndarray]  # one row an image
 
@@ -95,7 +96,8 @@ class Panel:
     """Collects the metrics of one method on one dataset and bucket.
 
     Means over images, P-IDS and U-IDS (with the SVM as it was fitted) and `psnr_paper_compat` have percentile bootstrap
-    intervals of `bootstrap` resamples drawn from `seed`; the rest have those of `distributions.Estimate`.
+    intervals of `bootstrap` resamples drawn from `seed`; `kid` has none; the rest have those of
+    `distributions.Estimate`.
     Panels of the same `truth` share the features of the true images; ValueError where it is of other networks.
     """
 
@@ -168,7 +170,8 @@ class Panel:
         if "fid" not in missing and self.networks.inception is not None:
             real, fake = kept["truth's pool"], kept["pool"]
             found.append(self._estimated("fid", distributions.frechet(real, fake)))
-            found.append(self._estimated("kid", distributions.kernel(real, fake, seed=self.seed)))
+            found.append(Score("kid", distributions.kernel(real, fake, seed=self.seed), None, None, len(self)))
+            found.append(self._estimated("kid_paired", distributions.paired_kernel(real, fake, seed=self.seed)))
             # Salimans et al. computed the score without the bias of the logits.
             logits = kept["logits"] - np.asarray(self.networks.inception.head_bias)
             found.append(self._estimated("inception_score", distributions.inception_score(logits)))

@@ -83,7 +83,7 @@ def update(mask, *, side, dilation, padding):
 def until_full(mask, **layer):
     """The mask before the first layer and after each, until no hole is left."""
     found = [jnp.asarray(mask[None], jnp.float32)]
-    while not found[-1].all() and len(found) <= filling.MOST:
+    while not found[-1].all() and len(found) <= filling.PUBLISHED_MOST:
         found.append(update(found[-1], **layer))
     return found
 
@@ -95,7 +95,7 @@ def one_mask(preset, tenth, seed):
     figure.suptitle(f"{preset}, {masks.hole_ratio(mask):.0%} hole", x=0.01, ha="left", fontsize=11)
     for line, (name, layer) in zip(lines, LAYERS.items(), strict=True):
         found = until_full(mask, **layer)
-        full = f"full after {len(found) - 1} layers" if found[-1].all() else f"not full after {filling.MOST} layers"
+        full = f"{'' if found[-1].all() else 'not '}full after {len(found) - 1} layers"
         line[0].set_title(f"{name}: {full}", loc="left", fontsize=10, in_layout=False)
         for ax, number in zip(line, SHOWN, strict=True):
             ax.set_axis_off()

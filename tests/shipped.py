@@ -117,8 +117,11 @@ def table(header: str, rows: Sequence[str]) -> str:
     return "\n".join([str(len(rows)), header, *rows]) + "\n"
 
 
-def deepfashion(root: pathlib.Path, *, annotations: str = "Anno_coarse") -> pathlib.Path:
-    """6 photos to train on, one of them without its file; 2 for validation and 2 for the test."""
+def deepfashion(root: pathlib.Path, *, annotations: str = "Anno_coarse", variation_type: bool = True) -> pathlib.Path:
+    """6 photos to train on, one of them without its file; 2 for validation and 2 for the test.
+
+    Copies differ in whether the rows of list_landmarks.txt have a `variation_type`.
+    """
     folders = ["Sheer_Pleated-Front_Blouse"] * 6 + ["Striped_Maxi_Dress"] * 4
     names = [f"img/{folder}/img_{index:08d}.jpg" for index, folder in enumerate(folders, start=1)]
     for index, name in enumerate(names):
@@ -127,18 +130,20 @@ def deepfashion(root: pathlib.Path, *, annotations: str = "Anno_coarse") -> path
     write(root / "Img" / names[4], jpeg(picture(4, size=SIZE, boxes=[BODY]).convert("CMYK")))
     parts = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
     x0, y0, x1, y1 = BODY
-    upper = f"1 1  0 {x0:03} {y0:03}  0 {x1:03} {y0:03}  1 {x0:03} {y1:03}  1 {x1:03} {y1:03}  2 000 000  0 {x0:03} 120"
-    whole = f"3 1  0 {x0:03} {y0:03}  0 {x1:03} {y0:03}  0 {x1:03} {y1:03}  0 {x0:03} {y1:03}"
-    outside = "1 1  0 -40 060  0 140 060  1 140 900"
-    landmarks = [upper, outside, upper, upper, upper, "1 1", *[whole] * 4]  # ragged, and none at all for one
+    upper = f"0 {x0:03} {y0:03}  0 {x1:03} {y0:03}  1 {x0:03} {y1:03}  1 {x1:03} {y1:03}  2 000 000  0 {x0:03} 120"
+    whole = f"0 {x0:03} {y0:03}  0 {x1:03} {y0:03}  0 {x1:03} {y1:03}  0 {x0:03} {y1:03}"
+    outside = "0 -40 060  0 140 060  1 140 900"
+    landmarks = [upper, outside, upper, upper, upper, "", *[whole] * 4]  # ragged, and none at all for one
+    kinds = ["1"] * 6 + ["3"] * 4
+    variation, column = (" 1", "  variation_type") if variation_type else ("", "")
     rows = {
         f"{annotations}/list_bbox.txt": (
             "image_name  x_1  y_1  x_2  y_2",
             [f"{name:<70} {x0:03d}  {y0:03d}  {x1:03d}  {y1:03d}" for name in names],
         ),
         f"{annotations}/list_landmarks.txt": (
-            "image_name  clothes_type  variation_type  landmark_visibility_1  landmark_location_x_1 ...",
-            [f"{name:<70} {row}" for name, row in zip(names, landmarks, strict=True)],
+            f"image_name  clothes_type{column}  landmark_visibility_1  landmark_location_x_1 ...",
+            [f"{name:<70} {kind}{variation}  {row}" for name, kind, row in zip(names, kinds, landmarks, strict=True)],
         ),
         f"{annotations}/list_category_img.txt": (
             "image_name  category_label",

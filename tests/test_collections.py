@@ -27,6 +27,7 @@ MINIATURES: dict[str, Callable[[pathlib.Path], pathlib.Path]] = {
     "deepfashion": shipped.deepfashion,
     "deepfashion2": shipped.deepfashion2,
 }
+LANDMARKS = "Anno_coarse/list_landmarks.txt"  # of DeepFashion
 Split = dict[str, dict[str, Any]]
 
 
@@ -122,6 +123,15 @@ def test_deepfashion(folder: str, tmp_path: pathlib.Path):
             low = 0.5 if "00000002" in name else 0.95  # two landmarks of three lie outside the photo
             assert low < overlap(region(example), body) <= 1, name
             assert not (region(example) & ~box(59, 59, 142, 222, size=shipped.SIZE)).any(), name
+
+
+def test_deepfashion_is_the_same_with_and_without_variation_type(tmp_path: pathlib.Path):
+    built, lists = [], set()
+    for form in (True, False):
+        root = shipped.deepfashion(tmp_path / "shipped", variation_type=form)
+        lists.add((root / LANDMARKS).read_text())
+        built.append(build("deepfashion", root, tmp_path / f"built {form}"))
+    assert len(lists) == 2 and same(*built)
 
 
 def test_fashionai_attributes(made: Any):
@@ -289,6 +299,16 @@ def damage(root: pathlib.Path, name: str, change: Callable[[bytes], bytes]) -> p
             "deepfashion",
             lambda root: damage(root, "Anno_coarse/list_bbox.txt", lambda text: text[:-200]),
             "list_bbox.txt announces '10' rows and has 8: download it again",
+        ),
+        (
+            "deepfashion",
+            lambda root: damage(root, LANDMARKS, lambda text: text.replace(b"  variation_type", b"")),
+            "list_landmarks.txt, row 1: 21 fields are not the 2 of the header, 'image_name clothes_type', and three",
+        ),
+        (
+            "deepfashion",
+            lambda root: damage(root, LANDMARKS, lambda text: text.replace(b"variation_type", b"variation")),
+            "list_landmarks.txt, line 2: before the landmarks there is 'image_name clothes_type variation' and not",
         ),
         (
             "fashiongen",

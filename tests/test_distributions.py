@@ -1,7 +1,10 @@
 """Distances of sets against closed forms and plain loops; their errors against leaving out each image in turn."""
 
+import functools
+
 import numpy as np
 import pytest
+from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.svm import LinearSVC
 
 from dpconv_jax import distributions as distances
@@ -56,12 +59,40 @@ def cubic(x: np.ndarray, y: np.ndarray) -> float:
     return (sum(float(a) * float(b) for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3
 
 
-def test_kernel_is_the_double_loop_without_own_pairs():
+def test_paired_kernel_is_the_double_loop_without_own_pairs():
     x, y = paired(3, 9, 4)
     pairs = [(i, j) for i in range(9) for j in range(9) if i != j]
     terms = [cubic(x[i], x[j]) + cubic(y[i], y[j]) - cubic(x[i], y[j]) - cubic(x[j], y[i]) for i, j in pairs]
-    assert distances.kernel(x, y, seed=0).value == pytest.approx(np.mean(terms), rel=1e-10)
-    assert distances.kernel(x, x, seed=0) == pytest.approx((0, 0), abs=1e-12)
+    assert distances.paired_kernel(x, y, seed=0).value == pytest.approx(np.mean(terms), rel=1e-10)
+    assert distances.paired_kernel(x, x, seed=0) == pytest.approx((0, 0), abs=1e-12)
+
+
+def published(x: np.ndarray, y: np.ndarray) -> float:
+    """Of Binkowski et al. 2018, of all rows, by scikit-learn's kernel."""
+    options = {"degree": 3, "gamma": 1 / x.shape[1], "coef0": 1}
+    xx, yy, xy = (polynomial_kernel(a, b, **options) for a, b in ((x, x), (y, y), (x, y)))
+    own = ~np.eye(len(x), dtype=bool)
+    return xx[own].mean() + yy[own].mean() - 2 * xy.mean()
+
+
+def test_kernel_is_the_published_estimator():
+    x, y = paired(3, 9, 4)
+    assert distances.kernel(x, y, seed=0) == pytest.approx(published(x, y), rel=1e-10)
+    assert distances.kernel(x, x, seed=0) < -0.1  # every image meets itself in the other set
+
+
+def test_kernel_is_the_mean_over_independent_subsets_of_both_sets():
+    x, y = paired(5, 120, 6)
+    options = {"subset_size": 30, "subsets": 400}
+    some, again, other = (distances.kernel(x, y, **options, seed=seed) for seed in (1, 1, 2))
+    assert some == again != other
+    rng = np.random.default_rng(0)
+    drawn = [published(x[rng.permutation(120)[:30]], y[rng.permutation(120)[:30]]) for _ in range(400)]
+    error = np.std(drawn) / 20
+    assert some == pytest.approx(np.mean(drawn), abs=4 * error)
+    one_draw_for_both = [published(x[i], y[i]) for i in (rng.permutation(120)[:30] for _ in range(400))]
+    assert np.mean(drawn) - np.mean(one_draw_for_both) > 8 * error  # own pairs are then four times as many
+    assert distances.kernel(x, y, subset_size=120, seed=1) == pytest.approx(published(x, y), rel=1e-10)
 
 
 def third_moments(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
@@ -70,7 +101,7 @@ def third_moments(mean: np.ndarray, covariance: np.ndarray) -> np.ndarray:
     return np.einsum("i,j,k->ijk", mean, mean, mean) + once + once.transpose(1, 0, 2) + once.transpose(1, 2, 0)
 
 
-def test_kernel_of_gaussians_is_unbiased_even_where_composites_depend_on_their_truths():
+def test_paired_kernel_of_gaussians_is_unbiased_even_where_composites_depend_on_their_truths():
     means = np.array([[0.5, 0.0, -0.5], [0.8, 0.2, -0.5]])
     factors = np.array([np.diag([1.0, 0.5, 0.8]), [[1.0, 0.0, 0.0], [0.3, 0.6, 0.0], [0.0, 0.2, 0.9]]])
 
@@ -86,21 +117,21 @@ def test_kernel_of_gaussians_is_unbiased_even_where_composites_depend_on_their_t
     for _ in range(400):
         z = rng.normal(size=(40, 3))  # one noise for both: pairs
         x, y = (z @ factor.T + mean for factor, mean in zip(factors, means, strict=True))
-        found.append(distances.kernel(x, y, seed=0).value)
+        found.append(distances.paired_kernel(x, y, seed=0).value)
     assert np.mean(found) == pytest.approx(expected, abs=3 * np.std(found) / 20)
     assert expected > 6 * np.std(found) / 20
 
 
-def test_kernel_of_subsets_nears_that_of_all_and_is_drawn_from_the_seed():
+def test_paired_kernel_of_subsets_nears_that_of_all_and_is_drawn_from_the_seed():
     x, y = paired(5, 120, 6)
-    exact = distances.kernel(x, y, seed=0)
-    some, again, other = (distances.kernel(x, y, subset_size=30, subsets=60, seed=seed) for seed in (1, 1, 2))
+    exact = distances.paired_kernel(x, y, seed=0)
+    some, again, other = (distances.paired_kernel(x, y, subset_size=30, subsets=60, seed=seed) for seed in (1, 1, 2))
     assert some == again != other
-    assert distances.kernel(x, y, subset_size=120, subsets=3, seed=1) == exact
+    assert distances.paired_kernel(x, y, subset_size=120, subsets=3, seed=1) == exact
     assert some.value == pytest.approx(exact.value, abs=exact.error)
     assert exact.error < some.error < 1.5 * exact.error
     # One subset of 30 knows a quarter of the images: twice the error.
-    alone = [distances.kernel(x, y, subset_size=30, subsets=1, seed=seed).error for seed in range(20)]
+    alone = [distances.paired_kernel(x, y, subset_size=30, subsets=1, seed=seed).error for seed in range(20)]
     assert 1.8 < np.mean(alone) / exact.error < 2.6
     low, high = exact.interval
     assert (low + high) / 2 == pytest.approx(exact.value)
@@ -115,7 +146,7 @@ def test_kernel_of_subsets_nears_that_of_all_and_is_drawn_from_the_seed():
     [
         (distances.frechet, 80, 5),
         (distances.frechet, 25, 40),
-        (lambda x, y: distances.kernel(x, y, seed=0), 80, 5),
+        (lambda x, y: distances.paired_kernel(x, y, seed=0), 80, 5),
         (lambda x, y: distances.inception_score(3 * y), 80, 5),
     ],
     ids=["frechet", "frechet, singular", "kernel", "inception score"],
@@ -186,7 +217,8 @@ def test_inception_kl_is_its_loop_and_finite():
 
 def test_sets_that_are_no_pairs_are_refused():
     x, y = paired(10, 6, 3)
-    for distance in (distances.frechet, distances.paired_discriminative, lambda a, b: distances.kernel(a, b, seed=0)):
+    kernels = (functools.partial(distance, seed=0) for distance in (distances.kernel, distances.paired_kernel))
+    for distance in (distances.frechet, distances.paired_discriminative, *kernels):
         with pytest.raises(ValueError, match="the same N images"):
             distance(x, y[:5])
         with pytest.raises(ValueError, match="two rows"):

@@ -16,8 +16,8 @@ from dpconv_jax.study.published import FIG_6A
 
 Geometry = tuple[int, int, int, int]  # kernel side, dilation, stride, what is cut off each side
 STACKS: dict[str, list[Geometry]] = {
-    "pconv_9x9": [(9, 1, 1, 4)] * 20,
-    "dpconv_5x5_d4": [(5, 4, 1, 4)] * 20,
+    "pconv_9x9": [(9, 1, 1, 4)] * 19,
+    "dpconv_5x5_d4": [(5, 4, 1, 4)] * 19,
     **{f"{side}x{side}_d{rate}": [(side, rate, 1, 0)] * 20 for side in (3, 5) for rate in (1, 2, 4, 8)},
     "encoder_pconv": [(7, 1, 2, 0), (5, 1, 2, 0), (5, 1, 1, 0), (5, 1, 2, 0), (3, 1, 2, 0)],
     "encoder_pconv_liu2018": [(7, 1, 2, 0), (5, 1, 2, 0), (5, 1, 2, 0), *[(3, 1, 2, 0)] * 4],
@@ -75,6 +75,16 @@ def test_a_hole_by_hand(compared):
         "pconv_9x9": [5, 0],
         "dpconv_5x5_d4": [3, 0],
     }
+
+
+@pytest.mark.parametrize(("depth", "of_19", "of_20"), [(19, 19, 19), (20, 0, 20)])
+def test_the_published_pair_stops_after_19_layers_and_the_others_after_20(compared, depth, of_19, of_20):
+    """A strip from side to side: a 9x9 layer closes 4 pixels from each edge of it, a 3x3 layer of dilation 4 too."""
+    mask = np.ones((1, 256, 256, 1), np.uint8)
+    mask[0, 128 - 4 * depth : 128 + 4 * depth] = 0
+    found = filling.measure(mask, compared[:2])
+    assert found.layers["pconv_9x9"].tolist() == [of_19]
+    assert found.layers["3x3_d4"].tolist() == [of_20]
 
 
 # ---- which masks ----

@@ -115,7 +115,7 @@ def test_every_score_is_of_all_images_whatever_their_batches():
     of_vgg16 = (2 * np.asarray(project(ALL.vgg16, x)) for x in (target, composite))
     estimates = {
         "fid": distributions.frechet(real, fake),
-        "kid": distributions.kernel(real, fake, seed=3),
+        "kid_paired": distributions.paired_kernel(real, fake, seed=3),
         "inception_score": distributions.inception_score(fake_logits),  # without the bias
         "fd_vgg16": distributions.frechet(*of_vgg16),
     }
@@ -123,10 +123,11 @@ def test_every_score_is_of_all_images_whatever_their_batches():
         assert scores[name].value == pytest.approx(estimate.value, rel=1e-3), name
         assert scores[name][2:4] == pytest.approx(estimate.interval, rel=1e-3, abs=1e-6), name
         assert scores[name].n == COUNT
+    assert scores["kid"][1:5] == (pytest.approx(distributions.kernel(real, fake, seed=3), rel=1e-3), None, None, COUNT)
     error = np.square((data["output"] - target) / np.array([0.229, 0.224, 0.225])).mean()
     compat = scores["psnr_paper_compat"]
     assert compat.value == pytest.approx(-10 * np.log10(error), rel=1e-4) and compat.lo < compat.value < compat.hi
-    assert {*scores} - {*means} - {*estimates} == {"psnr_paper_compat", "lpips_oxford"}
+    assert {*scores} - {*means} - {*estimates} == {"psnr_paper_compat", "lpips_oxford", "kid"}
 
 
 def test_what_add_returns_are_the_metrics_that_images_have():
@@ -168,7 +169,7 @@ def test_other_weights_never_make_an_fid_or_an_lpips():
     )
     filled = fed(networks, images())
     scores = by_name(filled)
-    for name in ("fid", "kid", "p_ids", "u_ids", "inception_score", "inception_kl"):
+    for name in ("fid", "kid", "kid_paired", "p_ids", "u_ids", "inception_score", "inception_kl"):
         assert scores[name][1:5] == (None, None, None, 0)
         assert "published" in scores[name].reason
     assert "inception_kl" not in filled.add(**images(PER_BATCH))
@@ -195,14 +196,14 @@ def test_identical_images_leave_psnr_and_are_counted():
     for name in ("psnr_db", "raw_psnr_db", "psnr_paper_compat"):
         assert scores[name][1:5] == (None, None, None, 0) and "identical" in scores[name].reason
     assert [scores[name].value for name in ("l1_percent", "raw_l1_percent", "lpips", "p_ids")] == [0, 0, 0, 0]
-    assert [scores[name].value for name in ("fid", "kid", "fd_vgg16")] == pytest.approx([0, 0, 0], abs=1e-10)
+    assert [scores[name].value for name in ("fid", "kid_paired", "fd_vgg16")] == pytest.approx([0, 0, 0], abs=1e-10)
 
 
 def test_one_image_has_neither_an_interval_nor_a_distribution():
     scores = by_name(fed(ALL, images(1)))
     assert scores["l1_percent"].value > 0 and scores["l1_percent"][2:] == (None, None, 1, "")
     assert scores["psnr_paper_compat"].value is not None and scores["inception_kl"].value is not None
-    for name in ("fid", "kid", "p_ids", "u_ids", "inception_score", "fd_vgg16"):
+    for name in ("fid", "kid", "kid_paired", "p_ids", "u_ids", "inception_score", "fd_vgg16"):
         assert scores[name].value is None and "one image" in scores[name].reason
     assert by_name(fed(Networks(), images(), bootstrap=0))["ssim"].lo is None
 

@@ -131,11 +131,17 @@ def test_one_command_makes_everything(finished):
             assert int(line["n"]) == sum(row.bucket == BUCKETS.index(bucket) for row in holes) > 1
         else:
             assert (line["lo"], line["hi"], line["n"]) == ("", "", "0")
-            assert metric in {"lpips", "lpips_oxford", "fid", "kid", "p_ids", "u_ids"} | {
+            assert metric in {"lpips", "lpips_oxford", "fid", "kid", "kid_paired", "p_ids", "u_ids"} | {
                 "inception_score", "inception_kl", "fd_vgg16",
             }  # fmt: skip
     text = (finished / "table1.md").read_text()
-    for part in ("| SSIM ↑ | toy |", "FID, KID", "weights fetch inception", "step 2, the last, at 32 x 32", "`a test`"):
+    for part in (
+        "| SSIM ↑ | toy |",
+        "FID, KID, KID (paired)",
+        "weights fetch inception",
+        "step 2, the last, at 32 x 32",
+        "`a test`",
+    ):
         assert part in text
     assert "%, of its validation split. Every" in text
     for path in (finished / DATASET / "cells").iterdir():

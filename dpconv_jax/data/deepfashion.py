@@ -1,6 +1,7 @@
 """`deepfashion`: DeepFashion, Category and Attribute Prediction (Liu et al., CVPR 2016), photos of one garment each."""
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -12,9 +13,14 @@ from dpconv_jax.data.collection import BadAnnotationError, Collection, Photo, Sh
 from dpconv_jax.errors import UsageError
 
 PARTITION = "Eval/list_eval_partition.txt"
-LISTS = ("list_bbox.txt", "list_landmarks.txt", "list_category_img.txt", "list_category_cloth.txt")
+LANDMARKS = "list_landmarks.txt"
+LISTS = ("list_bbox.txt", LANDMARKS, "list_category_img.txt", "list_category_cloth.txt")
 FOLDERS = ("Anno_coarse", "Anno")  # where the lists lie: today, and in older downloads
 NAMES = {"train": "train", "validation": "val", "test": "test"}  # of the splits, in the partition file
+BEFORE_LANDMARKS = (  # columns: some copies have the first, others the second
+    ("image_name", "clothes_type", "variation_type"),
+    ("image_name", "clothes_type"),
+)
 CUT_OFF = 2  # visibility of a landmark outside the photo; 0 is visible, 1 occluded
 
 
@@ -25,6 +31,13 @@ class Row(NamedTuple):
     category: str
     box: list[str]  # x_1 y_1 x_2 y_2
     landmarks: list[str]  # (visibility x y) x k
+
+
+class Table(NamedTuple):
+    """A list, split at white space."""
+
+    header: list[str]
+    rows: list[list[str]]
 
 
 class _Shipped(Shipped):
@@ -40,11 +53,11 @@ class _Shipped(Shipped):
 
     def records(self, split: str) -> Iterator[Row]:
         listed = {name: self._table(f"{self.annotations}/{name}") for name in LISTS}
-        categories = [row[0] for row in listed["list_category_cloth.txt"]]
-        numbers = {row[0]: row[1] for row in listed["list_category_img.txt"]}
-        boxes = {row[0]: row[1:] for row in listed["list_bbox.txt"]}
-        landmarks = {row[0]: row[3:] for row in listed["list_landmarks.txt"]}
-        for path, part in self._table(PARTITION):
+        categories = [row[0] for row in listed["list_category_cloth.txt"].rows]
+        numbers = {row[0]: row[1] for row in listed["list_category_img.txt"].rows}
+        boxes = {row[0]: row[1:] for row in listed["list_bbox.txt"].rows}
+        landmarks = self._landmarks(listed[LANDMARKS])
+        for path, part in self._table(PARTITION).rows:
             if part == NAMES[split]:
                 number = numbers.get(path, "")
                 known = number.isdecimal() and 0 < int(number) <= len(categories)
@@ -61,15 +74,30 @@ class _Shipped(Shipped):
         region = functools.partial(_region, box, landmarks)
         yield Photo(record.path, record.category, (self.root / "Img" / record.path).read_bytes(), region)
 
-    def _table(self, path: str) -> list[list[str]]:
-        """The rows of a list: its first line is their number, the second a header."""
-        count, _, *rows = (self.root / path).read_text().splitlines() or [""]
+    def _landmarks(self, listed: Table) -> dict[str, list[str]]:
+        """(visibility x y) x k of each photo, k its own; the header says which of BEFORE_LANDMARKS comes first."""
+        before = tuple(itertools.takewhile(lambda column: not column.startswith("landmark_"), listed.header))
+        where = self.root / self.annotations / LANDMARKS
+        if before not in BEFORE_LANDMARKS:
+            known = " or ".join(f"'{' '.join(columns)}'" for columns in BEFORE_LANDMARKS)
+            raise UsageError(f"{where}, line 2: before the landmarks there is '{' '.join(before)}' and not {known}")
+        for number, row in enumerate(listed.rows, start=1):
+            if len(row) < len(before) or (len(row) - len(before)) % 3:
+                raise UsageError(
+                    f"{where}, row {number}: {len(row)} fields are not the {len(before)} of the header, "
+                    f"'{' '.join(before)}', and three for each landmark"
+                )
+        return {row[0]: row[len(before) :] for row in listed.rows}
+
+    def _table(self, path: str) -> Table:
+        """A list: its first line is the number of its rows, the second a header."""
+        count, header, *rows = [*(self.root / path).read_text().splitlines(), "", ""]
         rows = [row.split() for row in rows if row.strip()]
         if count.strip() != str(len(rows)):
             raise UsageError(
                 f"{self.root / path} announces {count.strip()!r} rows and has {len(rows)}: download it again"
             )
-        return rows
+        return Table(header.split(), rows)
 
 
 def _points(values: Sequence[str]) -> list[tuple[float, float]]:

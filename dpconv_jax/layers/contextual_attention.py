@@ -1,8 +1,25 @@
 """Contextual attention (Yu et al. 2018, section 3.2): features made of patches copied from where the image is known.
 
-As in the code of Yu et al. (2019), with two differences. Each image has its own mask, where theirs gives a batch the
-first one's. What may not be copied is left out of the softmax, where theirs counts it with a score of 0. Where they
-flatten positions, so that a diagonal runs on from the end of one row to the start of the next, here it ends.
+It follows the code that Yu et al. released for DeepFill v2 (2019). That code differs from their paper of 2018 in two
+things, and so does this: only keys are divided by their norm, not queries, and scores are fused before the softmax,
+not after it. From the released code it differs in these:
+
+- Each image has its own mask. Theirs gives a batch the first one's.
+- What may not be copied is left out of the softmax. Theirs counts it with a score of 0, and then sets its weight to 0.
+- A diagonal ends with the row or column. Theirs flattens positions, so that it runs on from the end of one row to the
+  start of the next.
+- Half the resolution is every other row and column, beginning with the first. Theirs resizes by nearest neighbour with
+  aligned corners, to n of 2n: i comes from round(i (2n - 1) / (n - 1)), 2i in the first half and 2i + 1 in the second.
+  The patches that are pasted lie around 2i in both.
+- Of the mask one pixel in so many is kept, beginning with the first. Theirs resizes it as above, and twice: to the
+  resolution of the features, and to half of that.
+- A patch of norm 0 has a finite gradient. Theirs takes the root before the floor of 1e-4, and at 0 a root has none.
+- Queries and keys are of one array, and patches of 3 x 3 and 4 x 4 pixels at strides 1 and 2. All this is an argument
+  of theirs, and so the network calls it.
+- Scores are float32 whatever the features are, and of a block of queries at a time. Theirs has all of an image at once.
+- Images may be smaller than the array they lie in. Theirs knows no such thing.
+- Theirs also returns a picture of where each query found its best key.
+- Masks are 1 = valid here, and 1 = hole there.
 """
 
 import functools

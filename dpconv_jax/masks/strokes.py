@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw
 
 Numbers = Any  # an array or a number
 CUTS = 8  # at most, of the last shape
-LAMA = {  # (longest segment, widest brush, most segments) in pixels of a 256 x 256 image: LaMa's random_*_256 recipes
+ZIGZAGS = {  # in pixels of a 256 x 256 image: the max_len and max_width of LaMa's random_*_256; and the most segments
     "thin": (40, 10, 5),
     "medium": (100, 50, 5),
     "thick": (200, 100, 5),
 }
-LAMA_ANGLE = 4.0  # radians
-LAMA_BOX = (30, 150)  # sides at 256 x 256
+ANGLE = 4.0  # radians between a segment and straight down, at most
+BOX = (30, 150)  # sides at 256 x 256: those of LaMa's random_thick_256
 BLOB = (0.06, 0.22)  # mean radius in shares of the image's side
 CORNERS, WAVES = 32, 4  # of a blob's outline
 
@@ -115,18 +115,21 @@ def _freehand(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: 
         yield from map(Stroke, path.reshape(batch, -1).tolist(), widths.tolist(), painted.tolist())
 
 
-def _lama(rng: np.random.Generator, size: tuple[int, int], ratio: float, preset: str) -> Iterator[Stroke]:
-    """Zigzag strokes like LaMa's: segments of length 10 + U(max), brush 5 + U(max) at 256, turning back and forth.
+def _zigzag(rng: np.random.Generator, size: tuple[int, int], ratio: float, preset: str) -> Iterator[Stroke]:
+    """Zigzag strokes: segments of length 10 + U(max) at 256, turning back and forth; a brush of 5 + U(max) each stroke.
 
-    Larger holes have longer segments, without which thin strokes would end as confetti.
+    Larger holes have longer segments, without which thin strokes would end as confetti. Only the numbers are LaMa's
+    (Suvorov et al. 2022). It draws other strokes: the angle has four values and changes its sign from stroke to stroke,
+    every segment has its own brush, ends are clipped to the image instead of mirrored, and the number of strokes is
+    drawn instead of the hole's pixels.
     """
     unit = min(size) / 256
-    longest, widest, most = LAMA[preset]
+    longest, widest, most = ZIGZAGS[preset]
     edge = np.array(size[::-1]) - 1.0
     batch = 8
     while True:
         segments = rng.integers(1, most, batch, endpoint=True)
-        angle = rng.uniform(0, LAMA_ANGLE, (batch, most))
+        angle = rng.uniform(0, ANGLE, (batch, most))
         angle[:, ::2] *= -1
         length = unit * (1 + 4 * ratio) * (10 + rng.uniform(0, longest, (batch, most)))
         path = np.empty((batch, most + 1, 2))
@@ -142,11 +145,11 @@ def _lama(rng: np.random.Generator, size: tuple[int, int], ratio: float, preset:
 
 
 def _boxes(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: str) -> Iterator[Box]:
-    """Rectangles with sides U(30, 150) at 256, like LaMa's."""
+    """Rectangles with sides U(30, 150) at 256, their centres anywhere."""
     unit = min(size) / 256
     while True:
         y, x = (rng.uniform(0, 1, 2) * size).tolist()
-        width, height = (unit * rng.uniform(*LAMA_BOX, 2)).tolist()
+        width, height = (unit * rng.uniform(*BOX, 2)).tolist()
         yield Box(x, y, width, height, (width + 2) * (height + 2))
 
 
@@ -167,9 +170,9 @@ def _blobs(rng: np.random.Generator, size: tuple[int, int], ratio: float, _: str
 
 SHAPES: dict[str, Callable[[np.random.Generator, tuple[int, int], float, str], Iterator[Shape]]] = {
     "qd_imd": _freehand,
-    "thin": _lama,
-    "medium": _lama,
-    "thick": _lama,
+    "thin": _zigzag,
+    "medium": _zigzag,
+    "thick": _zigzag,
     "boxes": _boxes,
     "blobs": _blobs,
 }  # (generator, size, wanted hole ratio, preset) -> endless shapes

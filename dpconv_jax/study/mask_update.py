@@ -24,7 +24,7 @@ from dpconv_jax.files import write_whole
 from dpconv_jax.progress import Counter
 from dpconv_jax.report import png, table
 from dpconv_jax.study import filling
-from dpconv_jax.study.filling import MOST, RANGES, Comparison, Filling
+from dpconv_jax.study.filling import MOST, PUBLISHED_MOST, RANGES, Comparison, Filling
 from dpconv_jax.study.filling_charts import PRINTED, bars, curves, means, range_title, unfilled
 
 PICTURES = {"published": "fig6", "like_for_like": "like_for_like_", "encoders": "encoders_"}
@@ -32,7 +32,8 @@ FIRST = "fig6a.png"  # of what is written: a folder with it is ours, where names
 ABOUT = {
     "published": """\
 One 9x9 layer against one 5x5 layer of dilation 4, which reaches 17x17; padding 0 and 4, so that each takes 8 pixels off
-the side of the map; at most {most} of them. The kernels reach differently far: this is not the gain of dilation alone.
+the side of the map; at most {published_most} of them, where the authors' script stops: a mask with a hole after the
+last counts as never full and is in no mean. The kernels reach differently far: this is not the gain of dilation alone.
 
 Where the counts differ from the figure's: a 9x9 layer fills four pixels from every side, so PConv's count is how deep
 the deepest hole is, in fours, and masks of one ratio can be deep or shallow. The figure's masks were the NVIDIA set,
@@ -54,7 +55,7 @@ def text(found: Filling, compared: Sequence[Comparison], *, source: str, command
     parts = [f"# Layers until the mask is full: {source}", f"`{command}`: {len(found.ratios):,} masks{few}."]
     for comparison in compared:
         pictures = [f"![{comparison.title}]({PICTURES[comparison.name]}{part}.png)" for part in "ab"]
-        about = ABOUT[comparison.name].format(most=MOST, source=source)
+        about = ABOUT[comparison.name].format(most=MOST, published_most=PUBLISHED_MOST, source=source)
         parts += [f"## {comparison.title}", about, *pictures]
         parts.append(numbers(found, comparison))
         parts += [_gap(found, comparison)] if comparison.name == "published" else []
