@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 
-from dpconv_jax import baselines
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
 
@@ -81,14 +80,11 @@ def test_batched_names_unknown_methods():
     [
         (("telea", "ns"), "cv2", "opencv-python-headless"),
         (("biharmonic",), "skimage", "scikit-image"),
-        (("patchmatch",), "numba", "numba"),
         (("pypatchmatch",), "patchmatch", "pypatchmatch"),
     ],
 )
 def test_a_missing_library_is_said_before_any_image(monkeypatch, names, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "dpconv_jax.baselines.patchmatch", raising=False)
-    monkeypatch.delattr(baselines, "patchmatch", raising=False)
     assert [*classical.batched(set(classical.METHODS) - {*names})]
     for name in names:
         with pytest.raises(UsageError, match=f"'{name}'.*pip install {package}$"):

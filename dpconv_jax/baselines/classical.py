@@ -50,8 +50,10 @@ def biharmonic(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def patchmatch(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """PatchMatch (Barnes et al. 2009), `patchmatch.inpaint` with seed 0. Raises UsageError without Numba."""
-    return _patchmatch().inpaint(image, mask)
+    """PatchMatch (Barnes et al. 2009), `patchmatch.inpaint` with seed 0."""
+    from dpconv_jax.baselines import patchmatch  # Numba takes most of a second to import
+
+    return patchmatch.inpaint(image, mask)
 
 
 def pypatchmatch(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -98,12 +100,6 @@ def _restoration():
     return restoration
 
 
-def _patchmatch():
-    with _needed("baseline 'patchmatch'", "Numba", "numba"):
-        from dpconv_jax.baselines import patchmatch
-    return patchmatch
-
-
 def _pypatchmatch():
     with _needed("baseline 'pypatchmatch'", "PyPatchMatch", "pypatchmatch"):
         import patchmatch
@@ -116,7 +112,6 @@ _LIBRARIES = {  # by method
     "telea": _cv2,
     "ns": _cv2,
     "biharmonic": _restoration,
-    "patchmatch": _patchmatch,
     "pypatchmatch": _pypatchmatch,
 }
 
