@@ -17,9 +17,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from benchmarks.patchmatch_reference import exact_distances, plain_sweep, texture
+from benchmarks.patchmatch_reference import bare_field, exact_distances, noise, plain_sweep
 from dpconv_jax import masks
 from dpconv_jax.baselines import classical, patchmatch
+from dpconv_jax.patches.field import mirrored
 
 SIDE = 256
 RATIOS = (0.1, 0.3, 0.5)
@@ -60,9 +61,10 @@ def speed(image: np.ndarray) -> None:
     batch = classical.batched(["patchmatch"])["patchmatch"]
     for ratio in RATIOS:
         mask, rng = mask_with(ratio), np.random.default_rng(0)
-        field = patchmatch.Field(mask[..., 0] == 0)
-        field.look(image)
-        arrays = [field.pixels, field.targets, field.nearest, field.source.copy(), field.distance.copy()]
+        field = bare_field(mask[..., 0] == 0)
+        field.look(mirrored(image))
+        flat = np.zeros(field.nearest.shape[:2], np.uint16)
+        arrays = [field.pixels, flat, field.targets, field.nearest, field.source.copy(), field.found.copy()]
         draws = rng.integers(2**32, size=(len(field.targets), 8), dtype=np.uint32)
         compiled = seconds(lambda field=field, rng=rng: field.sweep(rng), rounds=50)
         plain = seconds(lambda arrays=arrays, draws=draws: plain_sweep(*arrays, draws, True), rounds=3)
@@ -81,13 +83,13 @@ def closeness(image: np.ndarray) -> None:
         mask = mask_with(ratio)
         hole = mask[..., 0] == 0
         for name, picture in (("the image", image), ("its fill", patchmatch.inpaint(image, mask))):
-            exact, rng = exact_distances(picture, hole).mean(), np.random.default_rng(0)
-            field, shares = patchmatch.Field(hole), []
-            field.look(picture)
+            field, shares = bare_field(hole), []
+            field.look(mirrored(picture))
+            exact, rng = exact_distances(field).mean(), np.random.default_rng(0)
             for number in range(1, SWEEPS[-1] + 1):
                 field.sweep(rng)
                 if number in SWEEPS:
-                    shares.append(field.distance[tuple(field.targets.T)].mean() / exact)
+                    shares.append(field.found[tuple(field.targets.T)].mean() / exact)
             print(f"{masks.hole_ratio(mask):5.2f}  {name:10s}" + "".join(f"{share:8.3f}" for share in shares))
 
 
@@ -120,7 +122,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     options = parser.parse_args()
     if options.photos is None:
-        photos, image = [], texture(SIDE, SIDE)
+        photos, image = [], noise(SIDE, SIDE)
     else:
         found = sorted(options.photos.rglob("*.jpg"))
         photos = found[:: max(1, len(found) // options.count)][: options.count]

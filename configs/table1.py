@@ -27,7 +27,7 @@ def _load(name: str):
 
 dpconv, pconv, gconv = map(_load, ("dpconv", "pconv", "gconv"))
 
-METHODS = ("dpconv", "pconv", "pconv_liu2018", "gconv", "patchmatch", "telea", "ns", "biharmonic")
+METHODS = ("dpconv", "pconv", "pconv_liu2018", "gconv", "patchmatch", "pypatchmatch", "telea", "ns", "biharmonic")
 RECIPES = {  # of each learned method: what it makes of the shared config, once that is final
     "dpconv": lambda config: config,
     "pconv": pconv.benchmark,  # these change the model only: "the same settings" of section 4.3
@@ -39,7 +39,7 @@ RECIPES = {  # of each learned method: what it makes of the shared config, once 
 
 def of_the_table(config: ConfigDict, *, datasets: tuple[str, ...]) -> ConfigDict:
     """Adds the sections of the table to a training config."""
-    config.methods = METHODS  # rows, in this order: learned ones, "mean", "patchmatch", "telea", "ns", "biharmonic"
+    config.methods = METHODS  # rows, in this order: learned ones, and those of baselines/classical.py
     config.datasets = datasets
     config.recipes = ConfigDict(RECIPES)
     config.by_dataset = ConfigDict()  # fields of config.data that a dataset has otherwise; "" changes none
@@ -78,7 +78,7 @@ def clothing_small() -> ConfigDict:
 
 def starter() -> ConfigDict:
     config = of_the_table(dpconv.starter(), datasets=("clothing_small",))
-    config.methods = ("dpconv", "telea", "ns", "biharmonic", "patchmatch", "mean")
+    config.methods = ("dpconv", "telea", "ns", "biharmonic", "patchmatch", "pypatchmatch", "mean")
     config.weights.dpconv = "starter"
     return config
 

@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 
-from dpconv_jax import baselines
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
 
@@ -55,7 +54,7 @@ def test_a_ramp_is_continued_better_than_the_mean(name):
     assert error(name) < 0.5 * error("mean")
 
 
-@pytest.mark.parametrize("name", ["mean", "biharmonic", "patchmatch"])
+@pytest.mark.parametrize("name", ["mean", "biharmonic", "patchmatch", "pypatchmatch"])
 def test_without_a_valid_pixel_all_is_grey(name):
     image, mask = image_and_mask()
     np.testing.assert_array_equal(classical.METHODS[name](image, np.zeros_like(mask)), np.full_like(image, 0.5))
@@ -72,7 +71,7 @@ def test_batched_fills_an_image_as_it_would_be_alone(name):
 
 
 def test_batched_names_unknown_methods():
-    with pytest.raises(UsageError, match=r"'magic'; known: mean, telea, ns, biharmonic, patchmatch"):
+    with pytest.raises(UsageError, match=r"'magic'; known: mean, telea, ns, biharmonic, patchmatch, pypatchmatch"):
         classical.batched(["mean", "magic"])
 
 
@@ -81,13 +80,11 @@ def test_batched_names_unknown_methods():
     [
         (("telea", "ns"), "cv2", "opencv-python-headless"),
         (("biharmonic",), "skimage", "scikit-image"),
-        (("patchmatch",), "numba", "numba"),
+        (("pypatchmatch",), "patchmatch", "pypatchmatch"),
     ],
 )
 def test_a_missing_library_is_said_before_any_image(monkeypatch, names, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "dpconv_jax.baselines.patchmatch", raising=False)
-    monkeypatch.delattr(baselines, "patchmatch", raising=False)
     assert [*classical.batched(set(classical.METHODS) - {*names})]
     for name in names:
         with pytest.raises(UsageError, match=f"'{name}'.*pip install {package}$"):

@@ -589,6 +589,7 @@ def test_the_recipes_of_the_table(variant):
     ours = lineup.settings(config, method="dpconv", dataset=dataset)
     assert {*config.methods} >= {"dpconv", "pconv", "pconv_liu2018", "gconv"} | {
         "patchmatch",
+        "pypatchmatch",
         "telea",
         "ns",
         "biharmonic",

@@ -1,4 +1,4 @@
-"""Hole filling without learning: the mean valid colour, and what OpenCV, scikit-image and `patchmatch` do.
+"""Hole filling without learning: the mean valid colour, `patchmatch`, and what three libraries do.
 
 Each method takes an image (H, W, 3), float in [0, 1], and a mask (H, W, 1), 1 = valid and 0 = hole, and returns the
 composite (H, W, 3) float32: its fill in the holes, the image itself elsewhere. None reads a hole's pixels.
@@ -50,8 +50,24 @@ def biharmonic(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def patchmatch(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """PatchMatch (Barnes et al. 2009), `patchmatch.inpaint` with seed 0. Raises UsageError without Numba."""
-    return _patchmatch().inpaint(image, mask)
+    """PatchMatch (Barnes et al. 2009), `patchmatch.inpaint` with seed 0."""
+    from dpconv_jax.baselines import patchmatch  # Numba takes most of a second to import
+
+    return patchmatch.inpaint(image, mask)
+
+
+def pypatchmatch(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """PatchMatch as PyPatchMatch 2.2 has it, 7 x 7 pixels a patch; mid-grey where no pixel is valid.
+
+    Each of its fills starts from the same seed and has a state of its own: a photo has one fill, in any thread.
+    Raises UsageError without PyPatchMatch, or where it came without its compiled part.
+    """
+    valid = np.asarray(mask) > 0.5
+    if not valid.any():
+        return mean_fill(image, mask)
+    image = np.asarray(image, np.float32)
+    filled = _pypatchmatch().inpaint(_bytes(image, valid), ~valid[..., 0], patch_size=3)  # from the middle to the side
+    return np.where(valid, image, filled.astype(np.float32) / 255.0)
 
 
 METHODS: dict[str, Method] = {
@@ -60,6 +76,7 @@ METHODS: dict[str, Method] = {
     "ns": navier_stokes,
     "biharmonic": biharmonic,
     "patchmatch": patchmatch,
+    "pypatchmatch": pypatchmatch,
 }
 
 
@@ -83,22 +100,32 @@ def _restoration():
     return restoration
 
 
-def _patchmatch():
-    with _needed("baseline 'patchmatch'", "Numba", "numba"):
-        from dpconv_jax.baselines import patchmatch
+def _pypatchmatch():
+    with _needed("baseline 'pypatchmatch'", "PyPatchMatch", "pypatchmatch"):
+        import patchmatch
+    if not patchmatch.patchmatch_available:
+        raise UsageError("baseline 'pypatchmatch': PyPatchMatch was installed without its compiled part")
     return patchmatch
 
 
-_LIBRARIES = {"telea": _cv2, "ns": _cv2, "biharmonic": _restoration, "patchmatch": _patchmatch}  # by method
+_LIBRARIES = {  # by method
+    "telea": _cv2,
+    "ns": _cv2,
+    "biharmonic": _restoration,
+    "pypatchmatch": _pypatchmatch,
+}
 
 
 def _opencv(image: np.ndarray, mask: np.ndarray, *, algorithm: int) -> np.ndarray:
     valid = np.asarray(mask) > 0.5
     image = np.asarray(image, np.float32)
-    # OpenCV fills 8-bit images only; the valid pixels of the result come from the float image, unrounded.
-    bytes_ = np.rint(np.where(valid, image, 0.0).clip(0.0, 1.0) * 255.0).astype(np.uint8)
-    filled = _cv2().inpaint(bytes_, (~valid[..., 0]).astype(np.uint8), RADIUS, algorithm)
+    filled = _cv2().inpaint(_bytes(image, valid), (~valid[..., 0]).astype(np.uint8), RADIUS, algorithm)
     return np.where(valid, image, filled.astype(np.float32) / 255.0)
+
+
+def _bytes(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """What libraries for 8-bit images take, 0 in the holes; their results get the valid pixels back unrounded."""
+    return np.rint(np.where(valid, image, 0.0).clip(0.0, 1.0) * 255.0).astype(np.uint8)
 
 
 def batched(names: Iterable[str]) -> dict[str, Method]:

@@ -23,6 +23,7 @@ COLOURS = {
     "gconv": "#1a9e77",
     "gconv_yu2019": "#8ccbb5",
     "patchmatch": "#8a5cc2",
+    "pypatchmatch": "#c3a6e3",
     "telea": "#b8435a",
     "ns": "#dc96a4",
     "biharmonic": "#8b6f47",

@@ -23,6 +23,7 @@ METHODS = {
     "gconv": "GConv",
     "gconv_yu2019": "GConv (Yu 2019)",
     "patchmatch": "PatchMatch",
+    "pypatchmatch": "PyPatchMatch",
     "telea": "Telea",
     "ns": "Navier-Stokes",
     "biharmonic": "Biharmonic",

@@ -1,0 +1,94 @@
+"""Structure from a network, texture from the photo: the holes of a photo, filled with its own patches near a guide.
+
+The nearest relative is Zhang et al. 2022, *Inpainting at Modern Camera Resolution by Guided PatchMatch with
+Auto-Curation*. The search starts at the scale at which the network spoke, from its colours and from random sources.
+After that the guide is only its low frequencies, and they are only a part of what is compared: where the surroundings
+repeat, the photo wins.
+"""
+
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from dpconv_jax.errors import UsageError
+from dpconv_jax.patches import scales
+from dpconv_jax.patches.crops import Box, crops
+from dpconv_jax.patches.levelling import levelled
+
+SMALLEST = 128  # pixels, about the longer side at which the search starts where nobody says at which the network spoke
+
+
+class Fill(NamedTuple):
+    """What `fill` returns: the composite, float32 (H, W, 3), and where the guide stands alone, bool (H, W)."""
+
+    image: np.ndarray
+    smooth: np.ndarray
+
+
+def fill(
+    image: np.ndarray, mask: np.ndarray, guide: np.ndarray, *, guide_scale: float | None = None, seed: int = 0
+) -> Fill:
+    """Fills the holes of a photo with its patches, led by a guide.
+
+    Args:
+      image: (H, W, 3), float in [0, 1]; the pixels of the hole are not read.
+      mask: (H, W, 1), 1 = valid, 0 = hole.
+      guide: (H, W, 3), float in [0, 1], a network's picture, of which the hole is read. A colour that it has over or
+        under its surroundings throughout is taken away.
+      guide_scale: how many times the guide was enlarged; None is what makes SMALLEST pixels of a hole and its context.
+      seed: the same gives the same fill.
+
+    Returns:
+      The composite, valid pixels as they are, and where the photo has too few valid patches and the guide stands.
+
+    Raises:
+      UsageError: for other shapes.
+    """
+    image, mask, guide = np.asarray(image, np.float32), np.asarray(mask), np.asarray(guide, np.float32)
+    if image.ndim != 3 or image.shape[2] != 3 or guide.shape != image.shape or mask.shape != (*image.shape[:2], 1):
+        shapes = f"image {image.shape}, mask {mask.shape} and guide {guide.shape}"
+        raise UsageError(f"{shapes}: they must be (H, W, 3), (H, W, 1) and (H, W, 3)")
+    hole = mask[..., 0] <= 0.5
+    filled, smooth = np.where(hole[..., None], guide, image), hole.copy()
+    if hole.all():
+        return Fill(filled, smooth)
+
+    def of_crop(number: int, box: Box) -> None:
+        here = hole[box]
+        led = filled[box].clip(0, 1)
+        led = np.where(here[..., None], led - _cast(led, here), led).clip(0, 1)
+        longest = max(here.shape)
+        halvings = max(0, round(math.log2(guide_scale or longest / SMALLEST)))
+        found = _fill(led, here, halvings=halvings, rng=np.random.default_rng([seed, number]))
+        if found is not None:
+            led, smooth[box] = found, False
+        filled[box][here] = led[here]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        boxes = crops(hole)
+        list(pool.map(of_crop, range(len(boxes)), boxes))
+    return Fill(filled, smooth)
+
+
+def _fill(led: np.ndarray, hole: np.ndarray, *, halvings: int, rng: np.random.Generator) -> np.ndarray | None:
+    """What patches make of a crop with the guide in its hole; None where it has too few."""
+    pad = [(0, -side % 2**halvings) for side in hole.shape]
+    led, padded = np.pad(led, (*pad, (0, 0)), mode="symmetric"), np.pad(hole, pad, mode="symmetric")
+    _, field, picture = scales.fill(led, padded, led, halvings=halvings, rng=rng)
+    if field is None:
+        return None
+    return levelled(field, picture, padded, led)[: hole.shape[0], : hole.shape[1]]
+
+
+def _cast(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The median of what the hole's pixels have over their valid neighbours, (3,): a few edges do not move it."""
+    pairs = []
+    for first, second in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
+        for inside, outside in ((first, second), (second, first)):
+            border = hole[inside] & ~hole[outside]
+            pairs.append(picture[inside][border] - picture[outside][border])
+    steps = np.concatenate(pairs)
+    return np.median(steps, axis=0) if len(steps) else np.zeros(3, np.float32)

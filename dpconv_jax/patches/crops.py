@@ -1,0 +1,43 @@
+"""The parts of a photo that are filled by themselves: holes with as much around them as they need."""
+
+import math
+
+import numpy as np
+from scipy import ndimage
+
+CELL = 8  # pixels, the side of the squares that crops are made of
+CONTEXT = 1.5  # how far a crop reaches, in square roots of its hole's pixels,
+NEAREST, FARTHEST = 64, 384  # and in pixels
+
+Box = tuple[slice, slice]  # rows and columns
+
+
+def crops(hole: np.ndarray) -> list[Box]:
+    """Boxes that share no cell and together hold all of the hole, bool (H, W), in order of their corners."""
+    height, width = hole.shape
+    cells = np.logical_or.reduceat(hole, np.arange(0, height, CELL), axis=0)
+    cells = np.logical_or.reduceat(cells, np.arange(0, width, CELL), axis=1)
+    labels, count = ndimage.label(cells, np.ones((3, 3)))
+    areas = ndimage.sum_labels(cells, labels, range(1, count + 1)) * CELL**2
+    reach = [math.ceil(min(max(CONTEXT * math.sqrt(area), NEAREST), FARTHEST) / CELL) for area in areas]
+    boxes = [_grown(box, by) for box, by in zip(ndimage.find_objects(labels), reach, strict=True)]
+    while True:  # boxes that overlap become one
+        covered = np.zeros_like(cells)
+        for box in boxes:
+            covered[box] = True
+        joined = ndimage.find_objects(ndimage.label(covered)[0])
+        if len(joined) == len(boxes):
+            break
+        boxes = joined
+    return [
+        (
+            slice(CELL * rows.start, min(CELL * rows.stop, height)),
+            slice(CELL * columns.start, min(CELL * columns.stop, width)),
+        )
+        for rows, columns in joined
+    ]
+
+
+def _grown(box: Box, by: int) -> Box:
+    rows, columns = (slice(max(side.start - by, 0), side.stop + by) for side in box)
+    return rows, columns

@@ -1,0 +1,118 @@
+"""From the smallest scale to the photo: search and vote by turns, scale by scale (Wexler et al. 2007).
+
+Beside colours and slopes, the cloth that a place ought to have and the guide's low frequencies are compared. What is
+known at a small scale, the mean of what is valid in 2 x 2, keeps its value there.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from dpconv_jax.patches.field import Field, mirrored
+from dpconv_jax.patches.kernels import PATCH
+from dpconv_jax.patches.pyramid import doubled, halved, interpolated, sums
+
+FEWEST = 256  # sources: a scale with fewer is only interpolated
+LOW = 2.0  # pixels, the standard deviation of the blur that leaves a guide's low frequencies
+AROUND = 5  # pixels, the side of the square whose mean slope is the texture
+
+
+class Scale(NamedTuple):
+    """Image, hole, texture (h, w) and guide (h, w, 3), 0 where there is none."""
+
+    image: np.ndarray
+    hole: np.ndarray
+    texture: np.ndarray
+    guide: np.ndarray
+
+
+class Filled(NamedTuple):
+    """The image with its hole filled, and the last field with the picture it has voted for; None without sources."""
+
+    image: np.ndarray
+    field: Field | None
+    picture: np.ndarray
+
+
+def fill(
+    image: np.ndarray, hole: np.ndarray, guide: np.ndarray | None, *, halvings: int, rng: np.random.Generator
+) -> Filled:
+    """Fills the hole of an image from the scale of so many halvings on, both sides multiples of 2 ** halvings.
+
+    What the image has in its hole is not read. With a guide the smallest scale starts from it, else from an
+    interpolation. At least one pixel must be valid.
+    """
+    image = np.where(hole[..., None], np.float32(0), image)
+    known = np.zeros_like(image) if guide is None else np.where(hole[..., None], guide, image)
+    scales = [Scale(image, hole, _texture(image, hole), known)]
+    for _ in range(halvings):
+        last = scales[-1]
+        scales.append(Scale(*halved(last.image, last.hole), _mean(last.texture[..., None])[..., 0], _mean(last.guide)))
+    smallest = scales[-1]
+    filled = interpolated(smallest.image, smallest.hole) if guide is None else smallest.guide
+    picture, field = mirrored(filled), None
+    for exponent in reversed(range(len(scales))):
+        scale = scales[exponent]
+        picture, field = _search(picture, field, scale, guided=guide is not None, exponent=exponent, rng=rng)
+        if exponent:
+            picture = _enlarged(picture, field, scales[exponent - 1])
+    return Filled(picture[:, : hole.shape[1]], field, picture)
+
+
+def _search(
+    picture: np.ndarray, half: Field | None, scale: Scale, *, guided: bool, exponent: int, rng: np.random.Generator
+) -> tuple[np.ndarray, Field | None]:
+    """Search and vote at a scale; the last vote is left to the caller. Few rounds where there are many pixels."""
+    if not scale.hole.any() or min(scale.hole.shape) < PATCH:
+        return picture, None
+    field = Field(scale.hole, texture=scale.texture, guide=_low(scale) if guided else scale.guide)
+    if field.sources < FEWEST:
+        return picture, None
+    if half is None:
+        field.scatter(rng)
+    else:
+        field.start_from(half)
+    for rounds_left in reversed(range(2 + 4 * exponent)):
+        field.look(picture)
+        for _ in range(2 * min(7, 1 + exponent)):
+            field.sweep(rng)
+        if rounds_left:
+            picture = field.mean(picture)
+    return picture, field
+
+
+def _enlarged(picture: np.ndarray, field: Field | None, scale: Scale) -> np.ndarray:
+    """The picture, with its mirror image, at the next larger scale."""
+    smooth = doubled(picture[:, : picture.shape[1] // 2], scale.hole.shape)
+    larger = mirrored(np.where(scale.hole[..., None], smooth, scale.image))
+    return larger if field is None else field.enlarged(picture, larger, mirrored(scale.hole))
+
+
+def _low(scale: Scale) -> np.ndarray:
+    """The low frequencies of the guide in the hole; of the valid pixels alone outside."""
+    blur = (LOW, LOW, 0)
+    valid = np.logical_not(scale.hole)[..., None].astype(np.float32)
+    own = ndimage.gaussian_filter(scale.image * valid, blur)
+    own /= np.maximum(ndimage.gaussian_filter(valid, blur), np.float32(1e-6))
+    composite = np.where(scale.hole[..., None], scale.guide, scale.image)
+    return np.where(scale.hole[..., None], ndimage.gaussian_filter(composite, blur), own)
+
+
+def _texture(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The mean slope of grey around each pixel, float32 (h, w), of valid pixels, interpolated where none are."""
+    grey, total, count = image.mean(axis=2), *np.zeros((2, *hole.shape), np.float32)
+    for later, earlier in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
+        valid = ~(hole[later] | hole[earlier])
+        total[later] += np.abs(grey[later] - grey[earlier]) * valid
+        count[later] += valid
+    total, count = (ndimage.uniform_filter(each, AROUND, mode="constant") for each in (total, count))
+    missing = count < 0.5 / AROUND**2
+    if missing.all():
+        return np.zeros_like(total)
+    slopes = np.where(missing, 0, 2 * total / np.where(missing, 1, count))
+    return interpolated(slopes[..., None], missing)[..., 0]
+
+
+def _mean(array: np.ndarray) -> np.ndarray:
+    return sums(array) / 4
