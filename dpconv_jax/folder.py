@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
-from dpconv_jax import holes, photo, windows
+from dpconv_jax import holes, photo
 from dpconv_jax.data.decode import BadImageError
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
+from dpconv_jax.inpainting.fill import Filling
 from dpconv_jax.progress import Counter
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Options(NamedTuple):
     colour: str | None  # of the holes in masks
     dilate: int
     feather: int
+    texture: bool = True
 
 
 class Opened(NamedTuple):
@@ -153,15 +155,13 @@ def fill(model: "Model", tasks: Sequence[Task], options: Options, *, counter: Co
                 check(*each) for each in _ahead(pool, lambda task: open_photo(task, options), tasks)
             ):
                 weights = [holes.weight(opened.hole, options.feather) for opened in together]
-                canvases = [
-                    windows.Canvas(opened.photo.rgb, opened.hole, weight > 0, sight=model.sight)
-                    for opened, weight in zip(together, weights, strict=True)
-                ]
-                model.paint(canvases)
+                wanted = [weight > 0 for weight in weights]
+                photos = [(opened.photo.rgb, where) for opened, where in zip(together, wanted, strict=True)]
+                fillings = model.begin(photos, texture=options.texture)
                 finish(writes)
                 writes = [
-                    (opened.task, pool.submit(_write, opened, canvas, weight))
-                    for opened, canvas, weight in zip(together, canvases, weights, strict=True)
+                    (opened.task, pool.submit(_write, opened, filling, weight))
+                    for opened, filling, weight in zip(together, fillings, weights, strict=True)
                 ]
             finish(writes)
         finally:
@@ -188,13 +188,16 @@ def open_photo(task: Task, options: Options) -> Opened:
     return Opened(task, opened, hole, notes if hole.any() else (*notes, "no hole: the photo as it was"))
 
 
-def _write(opened: Opened, canvas: windows.Canvas, weight: np.ndarray) -> Opened:
+def _write(opened: Opened, filling: Filling, weight: np.ndarray) -> Opened:
     task = opened.task
     task.out.parent.mkdir(parents=True, exist_ok=True)
     if not opened.hole.any() and task.out.suffix.lower() == task.image.suffix.lower():
         write_whole(task.out, task.image.read_bytes())
         return opened
-    notes = photo.write(opened.photo, task.out, canvas.fill(), weight)
+    fill = filling.result()
+    notes = photo.write(opened.photo, task.out, fill.picture, weight)
+    if fill.smooth:
+        notes = (*notes, "too little of the photo is valid for its texture: the network's fill alone, in part or whole")
     return opened._replace(notes=(*opened.notes, *notes))
 
 

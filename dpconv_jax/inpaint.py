@@ -6,7 +6,8 @@ A folder:    --image=photos --mask=masks --out=clean      (every photo below it,
 
 A mask is a picture of the photo's size, or a .json of LabelMe shapes; --box adds rectangles to it or replaces it. Only
 the holes change: a lossless format keeps every other pixel to the bit, and all formats keep size, orientation, colour
-profile and alpha. How a photo of any size passes through the network is told in dpconv_jax/windows.py.
+profile and alpha. The network sees a photo of any size reduced around its holes (dpconv_jax/inpainting/context.py), and
+patches of the photo give the fill its texture (dpconv_jax/inpainting/texture.py).
 
 Photos that are done already are skipped, so that the same command goes on where it was stopped. One that cannot be
 used is named, and the rest goes on. Hidden files and links to folders are passed over. Exit codes: 0 done, 1 a photo
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--mask_hole", choices=("white", "black"), help=f"the colour of holes in masks; {holes.COLOUR} if not given")
     add("--dilate", type=_pixels, default=0, metavar="PX", help="grow the holes, over the edge of what is to go")
     add("--feather", type=_pixels, default=0, metavar="PX", help="blend the fill into so many pixels around the holes")
+    add("--texture", choices=("auto", "off"), default="auto", help="off: what the network makes alone, smooth")
     add("--overwrite", action="store_true", help="fill photos again that are done already")
     given = parser.parse_args(arguments)
     if given.mask is None and not given.box:
@@ -60,9 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
 
         compilation.keep_compiled()
         network = model.of_command(given.checkpoint)
+        if given.texture == "off":
+            print("--texture=off: the network's fill alone, without patches of the photo")
         start = time.perf_counter()
         with Counter(total=len(todo), unit="photos") as counter:
-            options = folder.Options(boxes, given.mask_hole, given.dilate, given.feather)
+            options = folder.Options(boxes, given.mask_hole, given.dilate, given.feather, given.texture == "auto")
             failed += folder.fill(network, todo, options, counter=counter)
         seconds = time.perf_counter() - start
         done = len(todo) + len(faults) - failed

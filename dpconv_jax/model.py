@@ -14,14 +14,13 @@ import numpy as np
 from flax import nnx
 from PIL import Image
 
-from dpconv_jax import windows
 from dpconv_jax.checkpoints import restore_generator
 from dpconv_jax.errors import UsageError
+from dpconv_jax.inpainting import context
+from dpconv_jax.inpainting.fill import Filling, begin
 from dpconv_jax.models.convention import Convention
 from dpconv_jax.models.generator import Generator
 from dpconv_jax.weights import model_file
-
-WINDOW = 256  # longest side, where the training had no longer one: attention over larger windows takes most of the time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,20 +54,17 @@ class Model:
         """
         return self._module.largest
 
-    @property
-    def sight(self) -> windows.Sight:
-        """What the generator takes at once of a larger image."""
-        size = self.metadata.size
-        return windows.Sight(size=size, limit=self.largest or max(WINDOW, size), stride=self.stride)
-
-    def __call__(self, image: Any, mask: Any) -> Any:
+    def __call__(self, image: Any, mask: Any, *, texture: bool = True) -> Any:
         """Fills the holes of one image or of several; every other pixel is returned as it was.
+
+        The network says what goes where, patches of the image give it its texture (`inpainting/`).
 
         Args:
           image: of any size: an array (H, W, 3), uint8 or float in [0, 1], or a Pillow image of mode RGB. Several: an
             array (B, H, W, 3), or a list of the above, of any sizes. The pixels of holes are never read.
           mask: for each image, 1 = valid, 0 = hole, of the same height and width: an array (H, W) or (H, W, 1) of
             bool, of 0 and 1, or of 0 and 255, or a black and white Pillow image, black in the hole. Several: likewise.
+          texture: False gives what the network makes alone, smooth.
 
         Returns:
           What was given: an array of the same shape and type (float as float32), a Pillow image, or a list of them.
@@ -78,28 +74,31 @@ class Model:
         """
         if isinstance(image, list | tuple):
             pairs = [_pair(*pair) for pair in _together(image, mask)]
-            return [_like(given, filled) for given, filled in zip(image, self._composites(pairs), strict=True)]
+            return [_like(given, filled) for given, filled in zip(image, self._composites(pairs, texture), strict=True)]
         if not isinstance(image, Image.Image) and np.ndim(image) == 4:
-            return np.stack(self._composites([_pair(*pair) for pair in _together(image, mask)]))
-        return _like(image, self._composites([_pair(image, mask)])[0])
+            return np.stack(self._composites([_pair(*pair) for pair in _together(image, mask)], texture))
+        return _like(image, self._composites([_pair(image, mask)], texture)[0])
 
     def output(self, image: Any, mask: Any) -> np.ndarray:
         """The raw output for one image over all its pixels, float32 (H, W, 3) in [0, 1]; otherwise as `__call__`.
 
-        Of a large image at the scale whose shorter side is about the training size, enlarged bilinearly.
+        The network sees the whole image, reduced to the side of its training where it is larger.
         """
-        return windows.raw(self._generate, *_pair(image, mask), sight=self.sight)
+        pixels, hole = _pair(image, mask)
+        whole = context.whole(hole.shape)
+        seen = context.see(pixels, hole, whole, size=self.metadata.size, stride=self.stride)
+        (answer,) = context.answers(self._generate, [seen])
+        return seen.enlarged(answer)
 
-    def paint(self, canvases: Sequence[windows.Canvas]) -> None:
-        """Fills canvases, windows of one shape together."""
-        windows.run(self._generate, canvases)
+    def begin(self, photos: Sequence[tuple[np.ndarray, np.ndarray]], *, texture: bool = True) -> list[Filling]:
+        """Images, uint8 or float32 in [0, 1], and their holes, bool (H, W); threads go on when the network is done."""
+        size = self.metadata.size
+        return begin(self._generate, photos, size=size, stride=self.stride, textured=texture)
 
-    def _composites(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        canvases = [windows.Canvas(pixels, hole, hole, sight=self.sight) for pixels, hole in pairs]
-        self.paint(canvases)
+    def _composites(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], texture: bool) -> list[np.ndarray]:
         filled = []
-        for canvas, (pixels, hole) in zip(canvases, pairs, strict=True):
-            fill = canvas.fill()
+        for filling, (pixels, hole) in zip(self.begin(pairs, texture=texture), pairs, strict=True):
+            fill = filling.result().picture
             if pixels.dtype == np.uint8:
                 fill = np.rint(fill * 255).astype(np.uint8)
             filled.append(np.where(hole[..., None], fill, pixels))

@@ -32,7 +32,10 @@ def test_without_a_checkpoint_they_fill_better_than_a_flat_colour(size, tmp_path
     box = f"{size // 3},{size // 4},{size // 2},{size // 2}"
     flags = [f"--image={tmp_path / 'photo.png'}", f"--box={box}", f"--out={tmp_path / 'clean.png'}"]
     assert door.run(inpaint.main, flags) == 0
-    assert re.search(r"no --checkpoint: using the starter weights .*dpconv prefilled, step", capsys.readouterr().out)
+    assert re.search(
+        r"no --checkpoint: using the starter weights .*dpconv prefilled in the order of the released code, step",
+        capsys.readouterr().out,
+    )
     clean = np.asarray(Image.open(tmp_path / "clean.png"))
     np.testing.assert_array_equal(clean[~hole], photo[~hole])
     flat = mean_fill(photo / 255, ~hole[..., None])
