@@ -9,6 +9,8 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from dpconv_jax import steps
+
 FILE = pathlib.Path(__file__).resolve().parents[1] / "configs" / "dpconv.py"
 COMPARED = {  # file, recipe of its own -> fields of the model; sections beside it that differ from DPConv's
     ("pconv", ""): ({"name": "pconv", "variant": "benchmark", "width": 1.0}, set()),
@@ -55,6 +57,12 @@ def test_a_variant_states_deltas_of_the_base(variant: str):
     assert config.train.steps > 0 and config.train.batch_size > 0 and config.data.size % 8 == 0
     # A dilation reaches into the map, whose side is an eighth of the input's.
     assert max(config.model.dilations) < config.data.size // 8
+
+
+def test_the_recipe_of_the_structure_network_is_one_that_trains():
+    config = parse(f"--config={FILE.with_name('gconv.py')}:structure")
+    assert steps.build_generator(config).composited
+    assert {name for name, weight in steps.build_recipe(config).weights.items() if weight} == {"pixel", "tv", "ssim"}
 
 
 @pytest.mark.parametrize("variant", PAPER)

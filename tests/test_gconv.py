@@ -10,6 +10,7 @@ from flax import nnx
 
 from dpconv_jax.layers.contextual_attention import contextual_attention
 from dpconv_jax.layers.gated_conv import GatedConv
+from dpconv_jax.layers.pyramid_fill import pyramid_fill
 from dpconv_jax.models.gconv import GConv
 from dpconv_jax.models.patch_discriminator import PatchDiscriminator, SpectralConv
 
@@ -87,6 +88,7 @@ def test_what_has_no_meaning_is_refused():
         ({"dilations": (2, 4, 8)}, "a stage needs four"),
         ({"dilations": (2, 4, 0, 2)}, "at least 1"),
         ({"width": 0.0}, "width is 0.0"),
+        ({"variant": "v2"}, "variant is 'v2'"),
     ]:
         with pytest.raises(ValueError, match=named):
             shapes_of(GConv, **options)
@@ -173,6 +175,37 @@ def naive(p, x, mask):
     pasted = gated(gated(copied, p["pasted"][0]), p["pasted"][1])
     fine = decode(p["decoder"], np.concatenate([dilated, pasted], axis=-1), 0)
     return (fine + 1) / 2, (coarse + 1) / 2
+
+
+def prefilled(p, x, mask):
+    """RGB: what the first stage, its last layer linear, adds to the fill in the holes."""
+    p = p["first"]["layers"]
+    fill = np.asarray(pyramid_fill(x, mask), np.float64)  # tests/test_layers.py has it in NumPy
+    seen = np.concatenate([x, np.ones_like(mask), 1 - mask, fill], axis=-1)
+    y = dilate(p, encode(p, seen), 6)
+    for index in (10, 11):
+        y = gated(y, p[index])
+    y = gated(gated(up(y), p[12]), p[13])
+    y = gated(gated(up(y), p[14]), p[15])
+    return (fill + (1 - mask) * conv(y, p[16]) + 1) / 2
+
+
+def test_the_prefilled_first_stage_is_that_of_numpy_and_starts_at_its_fill():
+    _, _, image, x, mask = example()
+    model = shapes_of(GConv, variant="prefilled", **TINY)
+    assert model.composited and parameters(model) == parameters(shapes_of(GConv, **TINY).first) + 25 * 3 * 16
+    params = random_parameters(model)
+    run = jax.jit(lambda params, x, mask, inside: nnx.merge(nnx.graphdef(model), params)(x, mask, inside=inside)[0])
+    output = np.asarray(run(params, x, mask, np.ones_like(mask)))
+    np.testing.assert_allclose(output, prefilled(params, x, mask), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(output[0][mask[0, ..., 0] > 0], image[0][mask[0, ..., 0] > 0], atol=1e-6)
+    beyond = ((0, 0), (0, 16), (0, 16), (0, 0))
+    wide = [np.pad(each, beyond) for each in (x, mask, np.ones_like(mask))]
+    np.testing.assert_allclose(np.asarray(run(params, *wide))[:, :64, :48], output, rtol=1e-4, atol=1e-4)
+    fresh = jax.jit(
+        lambda: nnx.to_pure_dict(nnx.state(GConv(variant="prefilled", **TINY, rngs=nnx.Rngs(0)).first.layers[-1]))
+    )()
+    assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(fresh))
 
 
 @functools.cache

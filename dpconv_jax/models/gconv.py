@@ -13,6 +13,7 @@ from jax import lax
 from dpconv_jax.layers.contextual_attention import contextual_attention
 from dpconv_jax.layers.gated_conv import GatedConv
 from dpconv_jax.layers.inside import within
+from dpconv_jax.layers.pyramid_fill import pyramid_fill
 from dpconv_jax.models.convention import SIGNED
 from dpconv_jax.models.generator import Generator, Masks, channels
 
@@ -24,7 +25,12 @@ class GConv(Generator):
     hole painted so, 3 channels, in two branches: one dilated, one of contextual attention. Both end in tanh. Widths
     below are those after the gate; the convolutions make twice as many channels, of which theirs count 48, 96, 192.
 
+    `yu2019`: as published. `prefilled`: not of the paper, the first stage alone, which sees the input with its holes
+    filled by `pyramid_fill` as well. Its last layer is linear and at first 0; the output is that fill with it added in
+    the holes, and elsewhere the input.
+
     Args:
+      variant: "yu2019" or "prefilled".
       width: multiplies every channel count (24, 48, 96 and 12), at least 8 each; 1.0 is 4,052,478 parameters.
       dilations: of the four dilated layers of each stage. A dilation that reaches the side of their map (input / 4)
         leaves outer taps untrained.
@@ -41,12 +47,15 @@ class GConv(Generator):
     def __init__(
         self,
         *,
+        variant: str = "yu2019",
         width: float = 1.0,
         dilations: Sequence[int] = (2, 4, 8, 16),
         size: int = 256,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        if variant not in ("yu2019", "prefilled"):
+            raise ValueError(f"variant is {variant!r}; it must be 'yu2019' or 'prefilled'")
         if len(dilations) != 4 or min(dilations) < 1:
             raise ValueError(f"dilations are {tuple(dilations)}; a stage needs four, each at least 1")
         if not width > 0:
@@ -81,11 +90,17 @@ class GConv(Generator):
                 conv(c12, 3, activation=None),
             ]
 
-        self.first = _Chain([*encoder(5, c24, c48, c48, c96), *dilated(), *decoder(c96)])
-        self.dilated = _Chain([*encoder(3, c24, c24, c48, c48), *dilated()])
-        self.matched = _Chain(encoder(3, c24, c24, c48, c96, last=nnx.relu))
-        self.pasted = _Chain([conv(c96, c96), conv(c96, c96)])
-        self.decoder = _Chain(decoder(2 * c96))
+        self.variant = variant
+        self.composited = variant == "prefilled"
+        self.first = _Chain([*encoder(8 if self.composited else 5, c24, c48, c48, c96), *dilated(), *decoder(c96)])
+        if self.composited:
+            last = self.first.layers[-1]
+            last.kernel = nnx.Param(jnp.zeros_like(last.kernel[...]))
+        else:
+            self.dilated = _Chain([*encoder(3, c24, c24, c48, c48), *dilated()])
+            self.matched = _Chain(encoder(3, c24, c24, c48, c96, last=nnx.relu))
+            self.pasted = _Chain([conv(c96, c96), conv(c96, c96)])
+            self.decoder = _Chain(decoder(2 * c96))
         self.dilations = tuple(dilations)
         self.largest = size if max(dilations) >= size // 4 else None
         self.dtype = dtype
@@ -105,6 +120,10 @@ class GConv(Generator):
         image = jnp.where(mask > 0, x, 0.0)
         ones = within(jnp.ones_like(mask), inside)
         hole = ones - mask
+        if self.composited:
+            fill = within(pyramid_fill(image, mask, inside), inside)
+            added = self.first(jnp.concatenate([image, ones, hole, fill], axis=-1), inside).astype(jnp.float32)
+            return within((fill + hole * added + 1) / 2, inside), {"input": mask}
 
         coarse = jnp.tanh(self.first(jnp.concatenate([image, ones, hole], axis=-1), inside).astype(jnp.float32))
         self.coarse = nnx.Intermediate((coarse + 1) / 2)
