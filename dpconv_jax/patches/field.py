@@ -8,7 +8,7 @@ from dpconv_jax.patches.kernels import CHANNELS, PATCH, SPARE
 
 FALL = 2.2  # a vote weighs less by this factor for each pixel that its patch lies deeper in the hole
 ALIKE = 80  # percentile of the distances that is the variance of votes
-TEXTURE = 12.0  # how much the mean slope of the cloth counts
+TEXTURE = 8.0  # how much the mean slope of the cloth counts
 
 
 class Field:

@@ -17,6 +17,7 @@ PATCH = 7  # pixels, odd
 CHANNELS = 8  # bytes of a pixel that are compared
 LANES = 64  # bytes of a row of a patch that are read at once, PATCH * CHANNELS of them its own
 SLOPE = np.float32(0.87)  # sqrt(3) / 2: a slope is half the difference of the neighbours, and stands for three colours
+GUIDE = np.float32(0.5)  # of the guide's colours: half the weight is a quarter of the squares
 BOUND = np.float32(0.15)  # of colour shifts
 SPARE = 1  # pixels after each row, so that the last patch may be read so
 
@@ -137,7 +138,7 @@ def describe(picture, guide, where, pixels):
                 down += share * (picture[below, x, c] - picture[above, x, c])
                 across += share * (picture[y, right, c] - picture[y, left, c])
                 pixels[y, x, c] = _byte(picture[y, x, c])
-                pixels[y, x, 5 + c] = _byte(guide[y, x, c])
+                pixels[y, x, 5 + c] = _byte(GUIDE * guide[y, x, c])
             pixels[y, x, 3] = _byte(np.float32(0.5) + SLOPE * down)
             pixels[y, x, 4] = _byte(np.float32(0.5) + SLOPE * across)
 
