@@ -87,7 +87,7 @@ def sweep(pixels, texture, targets, nearest, source, found, draws, forward):
     """Propagation and random search for each target in turn, in place; `Field` says what the arrays are.
 
     Propagation tries what the two neighbours found that came before, moved by the one step to here. The search looks
-    around the best so far, within a radius of the whole grid, then half of it, and so on; draws, uint32 (N, radii), say
+    around the best so far, within a radius of the whole grid, then a quarter of it, and so on; draws, uint32 (N, radii), say
     where: their upper 16 bits as a share of the rows within the radius, their lower 16 of the columns. A place that is
     no source stands for the nearest one.
     """
@@ -102,12 +102,13 @@ def sweep(pixels, texture, targets, nearest, source, found, draws, forward):
                 row = min(max(source[y - down, x - right, 0] + down, 0), rows - 1)
                 column = min(max(source[y - down, x - right, 1] + right, 0), columns - 1)
                 a, b = nearest[row, column, 0], nearest[row, column, 1]
-                new = distance(pixels, texture, y, x, a, b)
-                if new < best:
-                    v, u, best = a, b, new
+                if a != v or b != u:
+                    new = distance(pixels, texture, y, x, a, b)
+                    if new < best:
+                        v, u, best = a, b, new
         radius = max(rows, columns)
-        for halving in range(draws.shape[1]):
-            down, right = draws[k, halving] >> 16, draws[k, halving] & 0xFFFF
+        for draw in range(draws.shape[1]):
+            down, right = draws[k, draw] >> 16, draws[k, draw] & 0xFFFF
             top, left = max(v - radius, 0), max(u - radius, 0)
             row = top + ((min(v + radius, rows - 1) - top + 1) * down >> 16)
             column = left + ((min(u + radius, columns - 1) - left + 1) * right >> 16)
@@ -115,7 +116,7 @@ def sweep(pixels, texture, targets, nearest, source, found, draws, forward):
             new = distance(pixels, texture, y, x, a, b)
             if new < best:
                 v, u, best = a, b, new
-            radius >>= 1
+            radius >>= 2
         source[y, x, 0], source[y, x, 1], found[y, x] = v, u, best
 
 
