@@ -205,7 +205,7 @@ def test_crops_hold_every_hole_and_do_not_overlap():
     for box in found:
         count[box] += 1
     assert len(found) == 3 and count.max() == 1 and count[hole].all()
-    assert count[400 - 150, 600 - 150] and not count[400 - 180, 600 - 180]
+    assert count[400 - 100, 600 - 100] and not count[400 - 120, 600 - 120]
     assert crops.crops(np.zeros((5, 5), bool)) == []
 
 

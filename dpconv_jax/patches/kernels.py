@@ -87,9 +87,9 @@ def sweep(pixels, texture, targets, nearest, source, found, draws, forward):
     """Propagation and random search for each target in turn, in place; `Field` says what the arrays are.
 
     Propagation tries what the two neighbours found that came before, moved by the one step to here. The search looks
-    around the best so far, within a radius of the whole grid, then a quarter of it, and so on; draws, uint32 (N, radii), say
-    where: their upper 16 bits as a share of the rows within the radius, their lower 16 of the columns. A place that is
-    no source stands for the nearest one.
+    around the best so far, within a radius of the whole grid, then a quarter of it, and so on; draws, uint32
+    (N, radii), say where: their upper 16 bits as a share of the rows within the radius, their lower 16 of the columns.
+    A place that is no source stands for the nearest one.
     """
     rows, columns = nearest.shape[0], nearest.shape[1]
     step = 1 if forward else -1

@@ -74,7 +74,8 @@ def _search(
         field.scatter(rng)
     else:
         field.start_from(half)
-    for rounds_left in reversed(range(2 + 4 * exponent)):
+    rounds = 2 + (3 if guided else 4) * exponent  # without a guide there is more to find
+    for rounds_left in reversed(range(rounds)):
         field.look(picture)
         for _ in range(2 * min(7, 1 + exponent)):
             field.sweep(rng)
