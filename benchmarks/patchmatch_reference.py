@@ -39,7 +39,7 @@ def plain_sweep(pixels, texture, targets, nearest, source, found, draws, forward
             first, last = max(v - radius, 0), min(v + radius, rows - 1)
             left, end = max(u - radius, 0), min(u + radius, columns - 1)
             attempt(y, x, first + (last - first + 1) * down // 2**16, left + (end - left + 1) * right // 2**16)
-            radius //= 2
+            radius //= 4
 
 
 def exact_distances(field: Field) -> np.ndarray:

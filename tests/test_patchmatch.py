@@ -59,7 +59,7 @@ def test_what_is_compared_are_colours_slopes_and_the_guide():
     kernels.describe(picture, guide, np.ones((9, 11), bool), pixels)
     grey = picture @ np.array([0.25, 0.5, 0.25])
     down, across = grey[3, 4] - grey[1, 4], grey[2, 5] - grey[2, 3]
-    expected = np.array([*picture[2, 4], 0.5 + 0.87 * down, 0.5 + 0.87 * across, *guide[2, 4]])
+    expected = np.array([*picture[2, 4], 0.5 + 0.87 * down, 0.5 + 0.87 * across, *guide[2, 4] / 2])
     assert np.abs(pixels[2, 4] - 255 * expected.clip(0, 1)).max() <= 0.51
 
 
@@ -205,7 +205,7 @@ def test_crops_hold_every_hole_and_do_not_overlap():
     for box in found:
         count[box] += 1
     assert len(found) == 3 and count.max() == 1 and count[hole].all()
-    assert count[400 - 150, 600 - 150] and not count[400 - 180, 600 - 180]
+    assert count[400 - 100, 600 - 100] and not count[400 - 120, 600 - 120]
     assert crops.crops(np.zeros((5, 5), bool)) == []
 
 

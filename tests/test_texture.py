@@ -45,7 +45,7 @@ def test_a_knit_goes_on_where_the_guide_is_smooth(where):
     assert filled.dtype == np.float32 and not smooth.any()
     found, true, led = (each[hole].std(axis=0).mean() for each in (filled, image, blurred(image)))
     assert found > 0.8 * true > 4 * led
-    assert np.abs(filled - image)[hole].mean() < 0.75 * np.abs(blurred(image) - image)[hole].mean()
+    assert np.abs(filled - image)[hole].mean() < 0.85 * np.abs(blurred(image) - image)[hole].mean()
 
 
 def test_neither_the_hole_nor_the_guide_outside_it_is_read_and_the_seed_decides():
@@ -68,12 +68,18 @@ def test_a_cast_of_the_guide_is_taken_away():
 
 def test_the_guide_says_where_an_edge_runs():
     """Two plain cloths meet along a line with a step, and where in the hole that is cannot be seen outside it."""
-    image = np.full((96, 112, 3), 0.2, np.float32)
-    image[42:, :62] = image[56:] = 0.7
-    image += np.random.default_rng(0).normal(0, 0.02, (96, 112, 1)).astype(np.float32)
-    mask = mask_with(np.s_[30:66, 40:72])
-    filled = texture.fill(image, mask, ndimage.gaussian_filter(image, (2, 2, 0))).image
-    assert np.abs(filled - image)[43:55, 50:70].mean() < 0.05
+    grain, mask = np.random.default_rng(0).normal(0, 0.02, (96, 112, 1)), mask_with(np.s_[30:66, 40:72])
+
+    def photo(step: int) -> np.ndarray:
+        image = np.full((96, 112, 3), 0.2, np.float32)
+        image[42:, :step] = image[56:] = 0.5
+        return (image + grain).astype(np.float32)
+
+    early, late = photo(46), photo(66)
+    for true, other in ((early, late), (late, early)):
+        filled = texture.fill(true, mask, ndimage.gaussian_filter(true, (2, 2, 0))).image
+        errors = [np.abs(filled - each)[43:55, 46:66].mean() for each in (true, other)]
+        assert errors[0] < 0.3 * errors[1]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 7), (12, 40)])

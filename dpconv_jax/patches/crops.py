@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 CELL = 8  # pixels, the side of the squares that crops are made of
-CONTEXT = 1.5  # how far a crop reaches, in square roots of its hole's pixels,
+CONTEXT = 1  # how far a crop reaches, in square roots of its hole's pixels,
 NEAREST, FARTHEST = 64, 384  # and in pixels
 
 Box = tuple[slice, slice]  # rows and columns

@@ -8,7 +8,7 @@ from dpconv_jax.patches.kernels import CHANNELS, PATCH, SPARE
 
 FALL = 2.2  # a vote weighs less by this factor for each pixel that its patch lies deeper in the hole
 ALIKE = 80  # percentile of the distances that is the variance of votes
-TEXTURE = 12.0  # how much the mean slope of the cloth counts
+TEXTURE = 8.0  # how much the mean slope of the cloth counts
 
 
 class Field:
@@ -78,7 +78,7 @@ class Field:
     def sweep(self, rng: np.random.Generator) -> None:
         """Every target once, by turns in the order of `targets` and the other way round."""
         self._forward = not self._forward
-        radii = max(self.nearest.shape).bit_length()
+        radii = (max(self.nearest.shape).bit_length() + 1) // 2
         draws = rng.integers(2**32, size=(len(self.targets), radii), dtype=np.uint32)
         arrays = (self.pixels, self._texture, self.targets, self.nearest, self.source, self.found)
         kernels.sweep(*arrays, draws, self._forward)
@@ -107,9 +107,10 @@ class Field:
         total = np.zeros((unknown.shape[0], unknown.shape[1] // 2, 4), np.float32)
         kernels.vote(picture, larger, unknown, times, self.targets, self.source, self._weights(), total)
         voted = larger.copy()
-        rows, columns = np.nonzero(total[..., 3])
-        votes = total[rows, columns]
-        voted[rows, columns] = (votes[:, :3] / votes[:, 3:]).clip(0, 1)
+        places = np.nonzero(unknown[:, : unknown.shape[1] // 2])
+        votes = total[places]
+        none = votes[:, 3:] == 0
+        voted[places] = np.where(none, voted[places], (votes[:, :3] / np.where(none, 1, votes[:, 3:])).clip(0, 1))
         return voted
 
     def _weights(self) -> np.ndarray:

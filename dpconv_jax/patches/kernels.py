@@ -17,6 +17,7 @@ PATCH = 7  # pixels, odd
 CHANNELS = 8  # bytes of a pixel that are compared
 LANES = 64  # bytes of a row of a patch that are read at once, PATCH * CHANNELS of them its own
 SLOPE = np.float32(0.87)  # sqrt(3) / 2: a slope is half the difference of the neighbours, and stands for three colours
+GUIDE = np.float32(0.5)  # of the guide's colours: half the weight is a quarter of the squares
 BOUND = np.float32(0.15)  # of colour shifts
 SPARE = 1  # pixels after each row, so that the last patch may be read so
 
@@ -86,9 +87,9 @@ def sweep(pixels, texture, targets, nearest, source, found, draws, forward):
     """Propagation and random search for each target in turn, in place; `Field` says what the arrays are.
 
     Propagation tries what the two neighbours found that came before, moved by the one step to here. The search looks
-    around the best so far, within a radius of the whole grid, then half of it, and so on; draws, uint32 (N, radii), say
-    where: their upper 16 bits as a share of the rows within the radius, their lower 16 of the columns. A place that is
-    no source stands for the nearest one.
+    around the best so far, within a radius of the whole grid, then a quarter of it, and so on; draws, uint32
+    (N, radii), say where: their upper 16 bits as a share of the rows within the radius, their lower 16 of the columns.
+    A place that is no source stands for the nearest one.
     """
     rows, columns = nearest.shape[0], nearest.shape[1]
     step = 1 if forward else -1
@@ -101,12 +102,13 @@ def sweep(pixels, texture, targets, nearest, source, found, draws, forward):
                 row = min(max(source[y - down, x - right, 0] + down, 0), rows - 1)
                 column = min(max(source[y - down, x - right, 1] + right, 0), columns - 1)
                 a, b = nearest[row, column, 0], nearest[row, column, 1]
-                new = distance(pixels, texture, y, x, a, b)
-                if new < best:
-                    v, u, best = a, b, new
+                if a != v or b != u:
+                    new = distance(pixels, texture, y, x, a, b)
+                    if new < best:
+                        v, u, best = a, b, new
         radius = max(rows, columns)
-        for halving in range(draws.shape[1]):
-            down, right = draws[k, halving] >> 16, draws[k, halving] & 0xFFFF
+        for draw in range(draws.shape[1]):
+            down, right = draws[k, draw] >> 16, draws[k, draw] & 0xFFFF
             top, left = max(v - radius, 0), max(u - radius, 0)
             row = top + ((min(v + radius, rows - 1) - top + 1) * down >> 16)
             column = left + ((min(u + radius, columns - 1) - left + 1) * right >> 16)
@@ -114,7 +116,7 @@ def sweep(pixels, texture, targets, nearest, source, found, draws, forward):
             new = distance(pixels, texture, y, x, a, b)
             if new < best:
                 v, u, best = a, b, new
-            radius >>= 1
+            radius >>= 2
         source[y, x, 0], source[y, x, 1], found[y, x] = v, u, best
 
 
@@ -137,7 +139,7 @@ def describe(picture, guide, where, pixels):
                 down += share * (picture[below, x, c] - picture[above, x, c])
                 across += share * (picture[y, right, c] - picture[y, left, c])
                 pixels[y, x, c] = _byte(picture[y, x, c])
-                pixels[y, x, 5 + c] = _byte(guide[y, x, c])
+                pixels[y, x, 5 + c] = _byte(GUIDE * guide[y, x, c])
             pixels[y, x, 3] = _byte(np.float32(0.5) + SLOPE * down)
             pixels[y, x, 4] = _byte(np.float32(0.5) + SLOPE * across)
 

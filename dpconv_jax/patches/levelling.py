@@ -7,9 +7,10 @@ from dpconv_jax.patches import kernels
 from dpconv_jax.patches.field import Field
 from dpconv_jax.patches.scales import LOW
 
-SCREEN = 0.05  # how much a pixel's colour counts beside the four differences to its neighbours
+SCREEN = 0.1  # how much a pixel's colour counts beside the four differences to its neighbours
 TURNS = 30  # of the solver; what it evens out reaches about 1 / sqrt(SCREEN) pixels, and is still long before
 TO_GUIDE = 0.5  # of the way from the low frequencies of the votes to those of the guide
+NEAR = 0.1  # colours farther apart than this are not reconciled: the photo wins
 
 
 def levelled(field: Field, picture: np.ndarray, hole: np.ndarray, guide: np.ndarray) -> np.ndarray:
@@ -21,7 +22,9 @@ def levelled(field: Field, picture: np.ndarray, hole: np.ndarray, guide: np.ndar
     filled, origin = field.best(picture)
     mean = field.mean(picture)[:, :width]
     difference = np.where(hole[..., None], guide - mean, 0)
-    anchor = mean + TO_GUIDE * ndimage.gaussian_filter(difference, (LOW, LOW, 0))
+    away = ndimage.gaussian_filter(difference, (LOW, LOW, 0))
+    trust = np.exp(-((np.linalg.norm(away, axis=2, keepdims=True) / NEAR) ** 2))
+    anchor = mean + TO_GUIDE * trust * away
     places = np.ascontiguousarray(np.argwhere(hole), np.int32)
     steps, neighbours = np.zeros((len(places), 3), np.float32), np.zeros(len(places), np.float32)
     kernels.climb(picture, field.unknown, places, origin, steps, neighbours)

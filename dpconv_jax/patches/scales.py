@@ -4,6 +4,7 @@ Beside colours and slopes, the cloth that a place ought to have and the guide's 
 known at a small scale, the mean of what is valid in 2 x 2, keeps its value there.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -73,7 +74,8 @@ def _search(
         field.scatter(rng)
     else:
         field.start_from(half)
-    for rounds_left in reversed(range(2 + 4 * exponent)):
+    rounds = 2 + (3 if guided else 4) * exponent  # without a guide there is more to find
+    for rounds_left in reversed(range(rounds)):
         field.look(picture)
         for _ in range(2 * min(7, 1 + exponent)):
             field.sweep(rng)
@@ -84,19 +86,21 @@ def _search(
 
 def _enlarged(picture: np.ndarray, field: Field | None, scale: Scale) -> np.ndarray:
     """The picture, with its mirror image, at the next larger scale."""
-    smooth = doubled(picture[:, : picture.shape[1] // 2], scale.hole.shape)
-    larger = mirrored(np.where(scale.hole[..., None], smooth, scale.image))
+    small = picture[:, : picture.shape[1] // 2]
+    # Only smooth where there are no votes to come: enlarging takes long.
+    large = doubled(small, scale.hole.shape) if field is None else small.repeat(2, axis=0).repeat(2, axis=1)
+    larger = mirrored(np.where(scale.hole[..., None], large, scale.image))
     return larger if field is None else field.enlarged(picture, larger, mirrored(scale.hole))
 
 
 def _low(scale: Scale) -> np.ndarray:
     """The low frequencies of the guide in the hole; of the valid pixels alone outside."""
-    blur = (LOW, LOW, 0)
+    blur = functools.partial(ndimage.gaussian_filter, sigma=(LOW, LOW, 0), truncate=2.5)
     valid = np.logical_not(scale.hole)[..., None].astype(np.float32)
-    own = ndimage.gaussian_filter(scale.image * valid, blur)
-    own /= np.maximum(ndimage.gaussian_filter(valid, blur), np.float32(1e-6))
+    own = blur(scale.image * valid)
+    own /= np.maximum(blur(valid), np.float32(1e-6))
     composite = np.where(scale.hole[..., None], scale.guide, scale.image)
-    return np.where(scale.hole[..., None], ndimage.gaussian_filter(composite, blur), own)
+    return np.where(scale.hole[..., None], blur(composite), own)
 
 
 def _texture(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
