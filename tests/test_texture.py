@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from dpconv_jax.errors import UsageError
 from dpconv_jax.inpainting import texture
-from dpconv_jax.patches import kernels
+from dpconv_jax.patches import crops, kernels
 
 HOLES = {
     "middle": np.s_[30:60, 40:75],
@@ -46,6 +46,34 @@ def test_a_knit_goes_on_where_the_guide_is_smooth(where):
     found, true, led = (each[hole].std(axis=0).mean() for each in (filled, image, blurred(image)))
     assert found > 0.8 * true > 4 * led
     assert np.abs(filled - image)[hole].mean() < 0.85 * np.abs(blurred(image) - image)[hole].mean()
+
+
+def test_a_large_crop_is_filled_part_by_part(monkeypatch):
+    """Each pixel of the hole is filled once, by a search over no more than a part and what is around it."""
+    monkeypatch.setattr(crops, "TILE", 32)
+    monkeypatch.setattr(crops, "FARTHEST", 16)
+    image = knit(130, 150)
+    mask = mask_with(np.s_[20:110, 30:60], np.s_[60:90, 30:130], size=(130, 150))
+    searched, search = [], texture._fill
+    monkeypatch.setattr(
+        texture, "_fill", lambda led, hole, **options: searched.append(hole.shape) or search(led, hole, **options)
+    )
+    filled, smooth = texture.fill(image, mask, blurred(image))
+    hole = mask[..., 0] == 0
+    np.testing.assert_array_equal(filled[~hole], image[~hole])
+    assert len(searched) > 4 and np.max(searched) <= 32 + 2 * 16 and not smooth.any()
+    assert filled[hole].std(axis=0).mean() > 0.8 * image[hole].std(axis=0).mean()
+
+
+def test_the_parts_of_a_crop_are_all_of_it():
+    crop = (slice(8, 3000), slice(16, 1700))
+    times = np.zeros((3100, 1800), int)
+    for part, around in crops.tiles(crop):
+        times[part] += 1
+        for inner, outer, side in zip(part, around, crop, strict=True):
+            assert side.start <= outer.start <= inner.start < inner.stop <= outer.stop <= side.stop
+            assert inner.stop - inner.start <= crops.TILE + 2 * crops.FARTHEST
+    assert (times[crop] == 1).all() and times.sum() == times[crop].size
 
 
 def test_neither_the_hole_nor_the_guide_outside_it_is_read_and_the_seed_decides():

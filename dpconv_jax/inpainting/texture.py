@@ -15,7 +15,7 @@ import numpy as np
 
 from dpconv_jax.errors import UsageError
 from dpconv_jax.patches import scales
-from dpconv_jax.patches.crops import Box, crops
+from dpconv_jax.patches.crops import Box, crops, tiles
 from dpconv_jax.patches.levelling import levelled
 
 SMALLEST = 128  # pixels, about the longer side at which the search starts where nobody says at which the network spoke
@@ -56,16 +56,25 @@ def fill(
     if hole.all():
         return Fill(filled, smooth)
 
-    def of_crop(number: int, box: Box) -> None:
-        here = hole[box]
-        led = filled[box].clip(0, 1)
-        led = np.where(here[..., None], led - _cast(led, here), led).clip(0, 1)
-        longest = max(here.shape)
-        halvings = max(0, round(math.log2(guide_scale or longest / SMALLEST)))
-        found = _fill(led, here, halvings=halvings, rng=np.random.default_rng([seed, number]))
-        if found is not None:
-            led, smooth[box] = found, False
-        filled[box][here] = led[here]
+    missing = hole.copy()
+
+    def of_crop(number: int, crop: Box) -> None:
+        rng = np.random.default_rng([seed, number])
+        for part, around in tiles(crop):
+            wanted, here = missing[part].copy(), missing[around]
+            if not wanted.any():
+                continue
+            led = filled[around].clip(0, 1)
+            led = np.where(here[..., None], led - _cast(led, here), led).clip(0, 1)
+            halvings = max(0, round(math.log2(guide_scale or max(here.shape) / SMALLEST)))
+            found = _fill(led, here, halvings=halvings, rng=rng)
+            if found is not None:
+                led, smooth[part] = found, False
+            inner = tuple(
+                slice(of.start - seen.start, of.stop - seen.start) for of, seen in zip(part, around, strict=True)
+            )
+            filled[part][wanted] = led[inner][wanted]
+            missing[part] = False
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         boxes = crops(hole)
