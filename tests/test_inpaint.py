@@ -132,6 +132,20 @@ def test_only_the_hole_changes(mode, suffix, texture, fill, tmp_path):
     assert "1 photos in " in said.out and "photos/s; 0 failed" in said.out
 
 
+def test_a_photo_with_too_little_for_patches_is_said(fill, tmp_path):
+    image, mask = saved(tmp_path / "photo.png", noise()), np.ones((HEIGHT, WIDTH), bool)
+    mask[3, 4] = False
+    said = fill(
+        image=image,
+        mask=saved(tmp_path / "mask.png", mask),
+        mask_hole="white",
+        out=tmp_path / "out.png",
+        texture="auto",
+    )
+    assert said.code == 0 and "too little of the photo is valid for its texture" in said.out
+    assert not changed(image, tmp_path / "out.png")[3, 4]
+
+
 def test_a_turned_photo_takes_an_upright_mask_and_stays_turned(fill, tmp_path):
     turned = Image.Exif()
     turned[ExifTags.Base.Orientation] = 6

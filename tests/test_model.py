@@ -118,6 +118,13 @@ def test_the_texture_is_that_of_the_photo(model):
     assert roughness(smooth) < 0.6 * roughness(image) < 0.8 * roughness(filled)
 
 
+def test_holes_far_from_each_other_are_filled_as_if_alone(model):
+    image, first, second = photo(height=300, width=280), np.ones((300, 280), bool), np.ones((300, 280), bool)
+    first[20:40, 30:60], second[250:280, 200:230] = False, False
+    both = model(image, first & second)
+    np.testing.assert_array_equal(both, np.where(first[..., None], model(image, second), model(image, first)))
+
+
 @pytest.mark.parametrize(
     ("image", "valid", "rule"),
     [

@@ -26,7 +26,7 @@ class Fill(NamedTuple):
 class Filling:
     """A photo that is being filled in threads."""
 
-    def __init__(self, shape: tuple[int, int], parts: Sequence[tuple[context.Window, Future[texture.Fill]]]):
+    def __init__(self, shape: tuple[int, int], parts: Sequence[tuple[context.Window, Future[texture.Textured]]]):
         self._shape, self._parts = shape, parts
 
     def result(self) -> Fill:
@@ -59,7 +59,7 @@ def begin(
         (number, window) for number, (_, hole) in enumerate(photos) for window in context.windows(hole, size=size)
     ]
     seen = [context.see(*photos[number], window, size=size, stride=stride) for number, window in windows]
-    parts: list[list[tuple[context.Window, Future[texture.Fill]]]] = [[] for _ in photos]
+    parts: list[list[tuple[context.Window, Future[texture.Textured]]]] = [[] for _ in photos]
     for (number, window), each, answer in zip(windows, seen, context.answers(generate, seen), strict=True):
         part = _pool().submit(_part, *photos[number], window, each, answer, textured)
         parts[number].append((window, part))
@@ -68,11 +68,11 @@ def begin(
 
 def _part(
     image: np.ndarray, hole: np.ndarray, window: context.Window, seen: context.Seen, answer: np.ndarray, textured: bool
-) -> texture.Fill:
+) -> texture.Textured:
     guide = seen.enlarged(answer)
     image, hole = image[window.rows, window.columns], hole[window.rows, window.columns]
     if not textured:
-        return texture.Fill(guide, np.zeros_like(hole))
+        return texture.Textured(guide, np.zeros_like(hole))
     pixels = image / np.float32(255) if image.dtype == np.uint8 else image
     return texture.fill(pixels, ~hole[..., None], guide, guide_scale=seen.scale)
 

@@ -21,7 +21,7 @@ from dpconv_jax.patches.levelling import levelled
 SMALLEST = 128  # pixels, about the longer side at which the search starts where nobody says at which the network spoke
 
 
-class Fill(NamedTuple):
+class Textured(NamedTuple):
     """What `fill` returns: the composite, float32 (H, W, 3), and where the guide stands alone, bool (H, W)."""
 
     image: np.ndarray
@@ -30,7 +30,7 @@ class Fill(NamedTuple):
 
 def fill(
     image: np.ndarray, mask: np.ndarray, guide: np.ndarray, *, guide_scale: float | None = None, seed: int = 0
-) -> Fill:
+) -> Textured:
     """Fills the holes of a photo with its patches, led by a guide.
 
     Args:
@@ -54,7 +54,7 @@ def fill(
     hole = mask[..., 0] <= 0.5
     filled, smooth = np.where(hole[..., None], guide, image), hole.copy()
     if hole.all():
-        return Fill(filled, smooth)
+        return Textured(filled, smooth)
 
     missing = hole.copy()
 
@@ -79,7 +79,7 @@ def fill(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         boxes = crops(hole)
         list(pool.map(of_crop, range(len(boxes)), boxes))
-    return Fill(filled, smooth)
+    return Textured(filled, smooth)
 
 
 def _fill(led: np.ndarray, hole: np.ndarray, *, halvings: int, rng: np.random.Generator) -> np.ndarray | None:

@@ -22,7 +22,7 @@ def attend(
       query, key: (B, N, C').
       value: (B, N, C).
       valid: (B, N), 0 excludes a key; an image without a valid key attends to nothing and gets 0. None allows all.
-      block: queries in flight; None is 512 of one image on the CPU, whose caches hold no more, elsewhere 1024 of all.
+      block: queries of each image in flight; None is 128 on the CPU, whose caches hold no more, and elsewhere 1024.
 
     Returns:
       (B, N, C) float32.
@@ -111,16 +111,10 @@ def _in_blocks(of_block, images, rows, sums, block):
         joined = [x.swapaxes(0, 1).reshape(batch, blocks * block, *x.shape[3:])[:, :positions] for x in made]
         return total, (*joined,)
 
-    def one_by_one(images, rows):
-        def of_image(arrays):
-            one = jax.tree.map(lambda x: x[None], arrays)
-            return jax.tree.map(lambda x: x[0], together(*one, block=512))
-
-        return lax.map(of_image, (images, rows))
-
     if block is not None:
         return together(images, rows, block=block)
-    return lax.platform_dependent(images, rows, cpu=one_by_one, default=functools.partial(together, block=1024))
+    on_cpu, elsewhere = (functools.partial(together, block=size) for size in (128, 1024))
+    return lax.platform_dependent(images, rows, cpu=on_cpu, default=elsewhere)
 
 
 class SelfAttention(nnx.Module):

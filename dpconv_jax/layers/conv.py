@@ -69,25 +69,20 @@ def _backward(strides, padding, dilation, residuals, gradient):
 
 
 def _kernel_gradient_by_taps(x, gradient, shape, strides, padding, dilation):
-    """One matrix product over height x width for each tap, image after image: faster on XLA:CPU than all at once.
+    """One matrix product over height x width for each tap and image: faster on XLA:CPU than with the batch in it.
 
     The gradient is transposed once for all taps: XLA would read it across its rows in every product.
     """
-    height, width, outputs = gradient.shape[1:]
+    batch, height, width, outputs = gradient.shape
     padded = jnp.pad(x, ((0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)))
-
-    def of_image(arrays):
-        padded, gradient = arrays
-        transposed = lax.optimization_barrier(gradient.reshape(height * width, outputs).T)
-        taps = []
-        for row in range(shape[0]):
-            for column in range(shape[1]):
-                seen = padded[row * dilation :: strides, column * dilation :: strides][:height, :width]
-                seen = seen.reshape(height * width, shape[2])
-                taps.append(jnp.matmul(transposed, seen, preferred_element_type=jnp.float32))
-        return jnp.stack(taps)
-
-    return lax.map(of_image, (padded, gradient)).sum(axis=0).swapaxes(1, 2).reshape(shape)
+    transposed = lax.optimization_barrier(gradient.reshape(batch, height * width, outputs).swapaxes(1, 2))
+    taps = []
+    for row in range(shape[0]):
+        for column in range(shape[1]):
+            seen = padded[:, row * dilation :: strides, column * dilation :: strides][:, :height, :width]
+            seen = seen.reshape(batch, height * width, shape[2])
+            taps.append(jnp.einsum("bop,bpi->boi", transposed, seen, preferred_element_type=jnp.float32).sum(0))
+    return jnp.stack(taps).swapaxes(1, 2).reshape(shape)
 
 
 def _input_gradient_by_phases(gradient, kernel, shape, strides, padding):
