@@ -401,7 +401,7 @@ def test_a_kill_leaves_whole_files_and_the_same_command_finishes(weights, tmp_pa
         values = np.random.default_rng(index).integers(0, 2, (*hole.shape, 3), np.uint8) * 255
         saved(tmp_path / "photos" / f"{index:02}.png", values)
     out = tmp_path / "out"
-    flags = {"checkpoint": weights, "image": tmp_path / "photos", "box": "20,12,34,22", "out": out}
+    flags = {"checkpoint": weights, "image": tmp_path / "photos", "box": "20,12,34,22", "out": out, "texture": "off"}
     command = [sys.executable, "-m", "dpconv_jax.inpaint", *arguments(flags)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     while process.poll() is None and len([*out.glob("[!.]*")]) < 5:

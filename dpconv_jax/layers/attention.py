@@ -92,29 +92,25 @@ def _in_blocks(of_block, images, rows, sums, block):
     images: arrays (B, N, ...), of which each block sees all N; rows: arrays (B, N, ...), of which it sees its queries.
     """
 
-    def together(images, rows, *, block):
-        batch, positions = rows[0].shape[:2]
-        if isinstance(positions, int) and positions <= block:  # jax.export does not know them yet
-            return of_block(images, rows)
-        blocks = -(-positions // block)
+    if block is None:  # asked while the function is traced: jax2onnx knows no choice by platform
+        block = 128 if jax.default_backend() == "cpu" else 1024
+    batch, positions = rows[0].shape[:2]
+    if isinstance(positions, int) and positions <= block:  # jax.export does not know them yet
+        return of_block(images, rows)
+    blocks = -(-positions // block)
 
-        def split(x):
-            x = jnp.pad(x, ((0, 0), (0, blocks * block - positions), *[(0, 0)] * (x.ndim - 2)))
-            return x.reshape(batch, blocks, block, *x.shape[2:]).swapaxes(0, 1)
+    def split(x):
+        x = jnp.pad(x, ((0, 0), (0, blocks * block - positions), *[(0, 0)] * (x.ndim - 2)))
+        return x.reshape(batch, blocks, block, *x.shape[2:]).swapaxes(0, 1)
 
-        def step(sums, rows):
-            added, made = of_block(images, rows)
-            return jax.tree.map(jnp.add, sums, added), made
+    def step(sums, rows):
+        added, made = of_block(images, rows)
+        return jax.tree.map(jnp.add, sums, added), made
 
-        zeros = jax.tree.map(lambda x: jnp.zeros((batch, *x.shape[1:]), x.dtype), sums)
-        total, made = lax.scan(step, zeros, jax.tree.map(split, rows))
-        joined = [x.swapaxes(0, 1).reshape(batch, blocks * block, *x.shape[3:])[:, :positions] for x in made]
-        return total, (*joined,)
-
-    if block is not None:
-        return together(images, rows, block=block)
-    on_cpu, elsewhere = (functools.partial(together, block=size) for size in (128, 1024))
-    return lax.platform_dependent(images, rows, cpu=on_cpu, default=elsewhere)
+    zeros = jax.tree.map(lambda x: jnp.zeros((batch, *x.shape[1:]), x.dtype), sums)
+    total, made = lax.scan(step, zeros, jax.tree.map(split, rows))
+    joined = [x.swapaxes(0, 1).reshape(batch, blocks * block, *x.shape[3:])[:, :positions] for x in made]
+    return total, (*joined,)
 
 
 class SelfAttention(nnx.Module):
