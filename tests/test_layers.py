@@ -247,8 +247,8 @@ def plain_attention(query, key, value, valid):
 
 @pytest.mark.parametrize(
     ("positions", "block"),
-    [(3, 4), (12, 4), (10, 4), (300, None)],
-    ids=["one block", "whole blocks", "a rest", "blocks of this device"],
+    [(3, 4), (12, 4), (10, 4), (10, None), (1100, None)],
+    ids=["one block", "whole blocks", "a rest", "at once", "blocks of this device"],
 )
 def test_blocked_attention_is_plain_attention(positions, block):
     query, key, value = normal(0, 3, positions, 4), normal(1, 3, positions, 4), normal(2, 3, positions, 5)

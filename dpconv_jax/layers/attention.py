@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+AT_ONCE = 1024
 EXCLUDED = -1e30  # added to the logit of a key that must not be attended to: its weight is exactly 0
 
 
@@ -22,7 +23,8 @@ def attend(
       query, key: (B, N, C').
       value: (B, N, C).
       valid: (B, N), 0 excludes a key; an image without a valid key attends to nothing and gets 0. None allows all.
-      block: queries of each image in flight; None is 128 on the CPU, whose caches hold no more, and elsewhere 1024.
+      block: queries of each image in flight. None is all of a map with at most AT_ONCE positions, and of a larger one
+        128 on the CPU, whose caches hold no more, and elsewhere AT_ONCE.
 
     Returns:
       (B, N, C) float32.
@@ -92,11 +94,11 @@ def _in_blocks(of_block, images, rows, sums, block):
     images: arrays (B, N, ...), of which each block sees all N; rows: arrays (B, N, ...), of which it sees its queries.
     """
 
-    if block is None:  # asked while the function is traced: jax2onnx knows no choice by platform
-        block = 128 if jax.default_backend() == "cpu" else 1024
     batch, positions = rows[0].shape[:2]
-    if isinstance(positions, int) and positions <= block:  # jax.export does not know them yet
+    if isinstance(positions, int) and positions <= (block or AT_ONCE):  # jax.export does not know them yet
         return of_block(images, rows)
+    if block is None:  # asked while the function is traced: jax2onnx knows no choice by platform
+        block = 128 if jax.default_backend() == "cpu" else AT_ONCE
     blocks = -(-positions // block)
 
     def split(x):
