@@ -141,7 +141,7 @@ def _around(box: np.ndarray, shape: tuple[int, int], size: int) -> Window:
 
 
 def _resized(image: np.ndarray, shape: tuple[int, int], how: Image.Resampling) -> np.ndarray:
-    """float32 (h, w, C) to `shape`; enlarging by BOX would repeat pixels, so that is bilinear."""
+    """float32 (h, w, C) at the size `shape`, (height, width, C)."""
     if image.shape[:2] == shape:
         return image
     height, width = shape

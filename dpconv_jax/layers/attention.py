@@ -93,7 +93,6 @@ def _in_blocks(of_block, images, rows, sums, block):
 
     images: arrays (B, N, ...), of which each block sees all N; rows: arrays (B, N, ...), of which it sees its queries.
     """
-
     batch, positions = rows[0].shape[:2]
     if isinstance(positions, int) and positions <= (block or AT_ONCE):  # jax.export does not know them yet
         return of_block(images, rows)
