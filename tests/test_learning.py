@@ -139,7 +139,7 @@ def test_the_command_trains_what_is_not_done_and_compares(flags, tmp_path, capsy
 class Anything(Toy):
     """The toy under the fields of either network."""
 
-    def __init__(self, *, variant, width, dilations=(), dropout=0.0, **options):
+    def __init__(self, *, variant, width, dilations=(), norm="", dropout=0.0, **options):
         super().__init__(dropout=dropout, **options)
 
 
