@@ -35,7 +35,15 @@ class Task(NamedTuple):
     name: str
     image: pathlib.Path
     mask: pathlib.Path | None
-    out: pathlib.Path
+    outs: tuple[pathlib.Path, ...]  # of the best fill, and of further variants
+
+    @property
+    def out(self) -> pathlib.Path:
+        return self.outs[0]
+
+    def is_done(self) -> bool:
+        """Whether every output is there."""
+        return all(out.is_file() for out in self.outs)
 
 
 class Options(NamedTuple):
@@ -46,6 +54,7 @@ class Options(NamedTuple):
     dilate: int
     feather: int
     texture: bool = True
+    variants: int = 1
 
 
 class Opened(NamedTuple):
@@ -57,20 +66,21 @@ class Opened(NamedTuple):
     notes: tuple[str, ...]
 
 
-def plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list[Task], list[str]]:
+def plan(image: pathlib.Path, mask: pathlib.Path | None, to: str, *, variants: int = 1) -> tuple[list[Task], list[str]]:
     """The photos to fill, in order, and a line on each that has no mask, or several.
 
-    to: a file, or a folder, which for a single photo exists or is written with a slash at the end.
+    to: a file, or a folder, which for a single photo exists or is written with a slash at the end. Further variants
+    lie beside the first as NAME-2, NAME-3 and so on.
     Raises UsageError where there is no photo or a folder cannot be listed, or where an output would replace what was
-    given or has no known suffix.
+    given or another output, or has no known suffix.
     """
     try:
-        return _plan(image, mask, to)
+        return _plan(image, mask, to, variants)
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from error
 
 
-def _plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list[Task], list[str]]:
+def _plan(image: pathlib.Path, mask: pathlib.Path | None, to: str, variants: int) -> tuple[list[Task], list[str]]:
     out = pathlib.Path(to)
     if not image.exists():
         raise UsageError(f"--image {image}: no such file or folder")
@@ -98,7 +108,9 @@ def _plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list
     for relative, path in found.items():
         partners = [mask] if masks is None else masks.get(relative.with_suffix(""), [])
         if len(partners) == 1:
-            tasks.append(Task(_shown(relative if image.is_dir() else image), path, partners[0], out / relative))
+            outs = [relative, *(relative.with_stem(f"{relative.stem}-{n}") for n in range(2, variants + 1))]
+            name = _shown(relative if image.is_dir() else image)
+            tasks.append(Task(name, path, partners[0], tuple(out / each for each in outs)))
         else:
             several = " and ".join(partner.name for partner in partners if partner is not None)
             fault = f"several masks, {_shown(several)}" if several else f"no mask below {mask}"
@@ -111,12 +123,15 @@ def _plan(image: pathlib.Path, mask: pathlib.Path | None, to: str) -> tuple[list
     place = functools.cache(os.path.realpath)
     everything = [*found.values(), *([mask] if masks is None else itertools.chain(*masks.values()))]
     given = {(place(path.parent), path.name): path for path in everything if path is not None}
-    for task in tasks:
-        if task.out.suffix.lower() not in photo.SUFFIXES:
-            raise UsageError(f"{task.out}: a photo's suffix is one of {', '.join(photo.SUFFIXES)}")
-        for path in (task.image, task.mask, given.get((place(task.out.parent), task.out.name))):
-            if path is not None and _same(task.out, path):
-                raise UsageError(f"{task.out} would replace {path}, which was given; choose another place")
+    makers: dict[pathlib.Path, Task] = {}
+    for out, task in ((out, each) for each in tasks for out in each.outs):
+        if out.suffix.lower() not in photo.SUFFIXES:
+            raise UsageError(f"{out}: a photo's suffix is one of {', '.join(photo.SUFFIXES)}")
+        for path in (task.image, task.mask, given.get((place(out.parent), out.name))):
+            if path is not None and _same(out, path):
+                raise UsageError(f"{out} would replace {path}, which was given; choose another place")
+        if (other := makers.setdefault(out, task)) is not task:
+            raise UsageError(f"{out} would be made of {other.name} and of {task.name}: --variants names it so")
     return tasks, faults
 
 
@@ -157,7 +172,7 @@ def fill(model: "Model", tasks: Sequence[Task], options: Options, *, counter: Co
                 weights = [holes.weight(opened.hole, options.feather) for opened in together]
                 wanted = [weight > 0 for weight in weights]
                 photos = [(opened.photo.rgb, where) for opened, where in zip(together, wanted, strict=True)]
-                fillings = model.begin(photos, texture=options.texture)
+                fillings = model.begin(photos, texture=options.texture, variants=options.variants)
                 finish(writes)
                 writes = [
                     (opened.task, pool.submit(_write, opened, filling, weight))
@@ -192,11 +207,13 @@ def _write(opened: Opened, filling: Filling, weight: np.ndarray) -> Opened:
     task = opened.task
     task.out.parent.mkdir(parents=True, exist_ok=True)
     if not opened.hole.any() and task.out.suffix.lower() == task.image.suffix.lower():
-        write_whole(task.out, task.image.read_bytes())
+        for out in task.outs:
+            write_whole(out, task.image.read_bytes())
         return opened
-    fill = filling.result()
-    notes = photo.write(opened.photo, task.out, fill.picture, weight)
-    if fill.smooth:
+    fills, notes = filling.result(), ()
+    for out, fill in zip(task.outs, fills, strict=True):
+        notes = photo.write(opened.photo, out, fill.picture, weight)  # the same for all
+    if any(fill.smooth for fill in fills):
         notes = (*notes, "too little of the photo is valid for its texture: the network's fill alone, in part or whole")
     return opened._replace(notes=(*opened.notes, *notes))
 

@@ -9,6 +9,9 @@ the holes change: a lossless format keeps every other pixel to the bit, and all 
 profile and alpha. The network sees a photo of any size reduced around its holes (dpconv_jax/inpainting/context.py), and
 patches of the photo give the fill its texture (dpconv_jax/inpainting/texture.py).
 
+--variants=3 makes two more of each, as NAME-2 and NAME-3: fills that follow the network, half or not at all. Of every
+hole the first has the best, by a measure that does not know what was there.
+
 Photos that are done already are skipped, so that the same command goes on where it was stopped. One that cannot be
 used is named, and the rest goes on. Hidden files and links to folders are passed over. Exit codes: 0 done, 1 a photo
 failed, 2 a mistake in the command, 130 interrupted.
@@ -30,6 +33,12 @@ def _pixels(text: str) -> int:
     return int(text)
 
 
+def _variants(text: str) -> int:
+    if not text.isdecimal() or len(text) > 2 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of variants, 1 to 99")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake in the command."""
     parser = door.Parser(prog="python -m dpconv_jax.inpaint", description=__doc__)
@@ -43,15 +52,18 @@ def main(arguments: list[str] | None = None) -> int:
     add("--dilate", type=_pixels, default=0, metavar="PX", help="grow the holes, over the edge of what is to go")
     add("--feather", type=_pixels, default=0, metavar="PX", help="blend the fill into so many pixels around the holes")
     add("--texture", choices=("auto", "off"), default="auto", help="off: what the network makes alone, smooth")
+    add("--variants", type=_variants, default=1, metavar="N", help="so many fills that differ, the first the best")
     add("--overwrite", action="store_true", help="fill photos again that are done already")
     given = parser.parse_args(arguments)
     if given.mask is None and not given.box:
         raise UsageError("there is no hole: give --mask, or --box")
+    if given.variants > 1 and given.texture == "off":
+        raise UsageError("--variants: the network alone gives one; leave out --texture=off")
     boxes = [holes.Box.parse(text) for text in given.box]
-    tasks, faults = folder.plan(given.image, given.mask, given.out)
+    tasks, faults = folder.plan(given.image, given.mask, given.out, variants=given.variants)
     for fault in faults:
         print(f"failed: {fault}", file=sys.stderr)
-    todo = tasks if given.overwrite else [task for task in tasks if not task.out.is_file()]
+    todo = tasks if given.overwrite else [task for task in tasks if not task.is_done()]
     if skipped := len(tasks) - len(todo):
         print(f"{skipped} done already, skipped; --overwrite fills them again")
     if given.mask_hole is None and any(task.mask and task.mask.suffix.lower() != ".json" for task in todo):
@@ -66,7 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
             print("--texture=off: the network's fill alone, without patches of the photo")
         start = time.perf_counter()
         with Counter(total=len(todo), unit="photos") as counter:
-            options = folder.Options(boxes, given.mask_hole, given.dilate, given.feather, given.texture == "auto")
+            options = folder.Options(
+                boxes, given.mask_hole, given.dilate, given.feather, given.texture == "auto", given.variants
+            )
             failed += folder.fill(network, todo, options, counter=counter)
         seconds = time.perf_counter() - start
         done = len(todo) + len(faults) - failed

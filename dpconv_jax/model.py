@@ -54,7 +54,7 @@ class Model:
         """
         return self._module.largest
 
-    def __call__(self, image: Any, mask: Any, *, texture: bool = True) -> Any:
+    def __call__(self, image: Any, mask: Any, *, texture: bool = True, variants: int | None = None) -> Any:
         """Fills the holes of one image or of several; every other pixel is returned as it was.
 
         The network says what goes where, patches of the image give it its texture (`inpainting/`).
@@ -65,19 +65,27 @@ class Model:
           mask: for each image, 1 = valid, 0 = hole, of the same height and width: an array (H, W) or (H, W, 1) of
             bool, of 0 and 1, or of 0 and 255, or a black and white Pillow image, black in the hole. Several: likewise.
           texture: False gives what the network makes alone, smooth.
+          variants: so many fills that differ are wanted, at least 1. They follow the network, half or not at all, and
+            for each hole the first is the best by a measure that does not know the truth (`inpainting/curation.py`).
 
         Returns:
           What was given: an array of the same shape and type (float as float32), a Pillow image, or a list of them.
+          With `variants` a list of so many of these.
 
         Raises:
-          UsageError: a shape, type, range or mode is none of these; the sizes do not agree; no pixel is valid.
+          UsageError: a shape, type, range or mode is none of these; the sizes do not agree; no pixel is valid;
+            variants without texture.
         """
-        if isinstance(image, list | tuple):
-            pairs = [_pair(*pair) for pair in _together(image, mask)]
-            return [_like(given, filled) for given, filled in zip(image, self._composites(pairs, texture), strict=True)]
-        if not isinstance(image, Image.Image) and np.ndim(image) == 4:
-            return np.stack(self._composites([_pair(*pair) for pair in _together(image, mask)], texture))
-        return _like(image, self._composites([_pair(image, mask)], texture)[0])
+        if variants is not None and (variants < 1 or not texture):
+            wrong = "there must be at least 1" if texture else "the network alone gives one"
+            raise UsageError(f"variants is {variants}: {wrong}")
+        single = isinstance(image, Image.Image) or (not isinstance(image, list | tuple) and np.ndim(image) != 4)
+        pairs = [_pair(*pair) for pair in ([(image, mask)] if single else _together(image, mask))]
+        fills = [
+            _like_given(image, filled, single)
+            for filled in zip(*self._composites(pairs, texture, variants), strict=True)
+        ]
+        return fills[0] if variants is None else fills
 
     def output(self, image: Any, mask: Any) -> np.ndarray:
         """The raw output for one image over all its pixels, float32 (H, W, 3) in [0, 1]; otherwise as `__call__`.
@@ -90,19 +98,22 @@ class Model:
         (answer,) = context.answers(self._generate, [seen])
         return seen.enlarged(answer)
 
-    def begin(self, photos: Sequence[tuple[np.ndarray, np.ndarray]], *, texture: bool = True) -> list[Filling]:
+    def begin(
+        self, photos: Sequence[tuple[np.ndarray, np.ndarray]], *, texture: bool = True, variants: int = 1
+    ) -> list[Filling]:
         """Images, uint8 or float32 in [0, 1], and their holes, bool (H, W); threads go on when the network is done."""
         size = self.metadata.size
-        return begin(self._generate, photos, size=size, stride=self.stride, textured=texture)
+        return begin(self._generate, photos, size=size, stride=self.stride, textured=texture, variants=variants)
 
-    def _composites(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], texture: bool) -> list[np.ndarray]:
-        filled = []
-        for filling, (pixels, hole) in zip(self.begin(pairs, texture=texture), pairs, strict=True):
-            fill = filling.result().picture
-            if pixels.dtype == np.uint8:
-                fill = np.rint(fill * 255).astype(np.uint8)
-            filled.append(np.where(hole[..., None], fill, pixels))
-        return filled
+    def _composites(
+        self, pairs: Sequence[tuple[np.ndarray, np.ndarray]], texture: bool, variants: int | None
+    ) -> list[list[np.ndarray]]:
+        """Of each image its variants."""
+        fillings = self.begin(pairs, texture=texture, variants=variants or 1)
+        return [
+            [_composite(fill.picture, pixels, hole) for fill in filling.result()]
+            for filling, (pixels, hole) in zip(fillings, pairs, strict=True)
+        ]
 
     def _generate(self, images: np.ndarray, masks: np.ndarray, insides: np.ndarray) -> np.ndarray:
         x, mask, inside = map(jnp.asarray, (images, masks, insides))
@@ -215,6 +226,20 @@ def _pair(image: Any, mask: Any) -> tuple[np.ndarray, np.ndarray]:
     if pixels.dtype != np.uint8:
         raise UsageError(f"the image is {pixels.dtype}; it must be uint8, or float in [0, 1]")
     return pixels, hole
+
+
+def _composite(fill: np.ndarray, pixels: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        fill = np.rint(fill * 255).astype(np.uint8)
+    return np.where(hole[..., None], fill, pixels)
+
+
+def _like_given(given: Any, filled: Sequence[np.ndarray], single: bool) -> Any:
+    if single:
+        return _like(given, filled[0])
+    if isinstance(given, list | tuple):
+        return [_like(one, each) for one, each in zip(given, filled, strict=True)]
+    return np.stack(filled)
 
 
 def _like(given: Any, filled: np.ndarray) -> np.ndarray | Image.Image:

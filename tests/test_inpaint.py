@@ -259,6 +259,27 @@ def test_photos_that_are_done_are_skipped_until_told_otherwise(fill, place):
     }
 
 
+def test_variants_lie_beside_the_first_and_are_made_again_where_one_is_missing(fill, tmp_path):
+    cloth = np.random.default_rng(0).integers(96, 160, (72, 88, 3), np.uint8)
+    image, out = saved(tmp_path / "photos" / "shirt.png", cloth), tmp_path / "out"
+    flags = {"image": image.parent, "box": "30,30,50,45", "out": out, "texture": "auto", "variants": 3}
+    assert fill(**flags).code == 0
+    files = [out / "shirt.png", out / "shirt-2.png", out / "shirt-3.png"]
+    made = [file.read_bytes() for file in files]
+    assert sorted(out.iterdir()) == sorted(files) and len(set(made)) == 3
+    assert "1 done already" in fill(**flags).out and "1 done already" in fill(**flags | {"variants": 2}).out
+    files[2].unlink()
+    assert "1 photos in" in fill(**flags).out
+    assert [file.read_bytes() for file in files] == made
+
+    saved(tmp_path / "photos" / "shirt-2.png", cloth)
+    said = fill(**flags | {"out": tmp_path / "other"})
+    assert said.code == 2 and "shirt-2.png would be made of shirt-2.png and of shirt.png" in said.errors
+    assert not (tmp_path / "other").exists()
+    for wrong in ({"variants": 0}, {"variants": "many"}, {"variants": 2, "texture": "off"}):
+        assert fill(**flags | wrong).code == 2
+
+
 def test_a_bad_photo_or_mask_is_named_the_rest_goes_on_and_nothing_is_lost(fill, place, monkeypatch):
     photos, masks, older = place / "photos", place / "masks", {}
     monkeypatch.setattr(folder, "MAX_PIXELS", HEIGHT * WIDTH)

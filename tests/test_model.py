@@ -118,6 +118,19 @@ def test_the_texture_is_that_of_the_photo(model):
     assert roughness(smooth) < 0.6 * roughness(image) < 0.8 * roughness(filled)
 
 
+def test_variants_differ_and_each_changes_only_the_hole(model):
+    image, valid = photo(height=120, width=100) // 4 + 96, mask(height=120, width=100)
+    variants = model(image, valid, variants=4)
+    assert len(variants) == 4 and len({each.tobytes() for each in variants}) == 4
+    assert all((each[valid] == image[valid]).all() for each in variants)
+    assert any((each == model(image, valid)).all() for each in variants)  # what the network leads is one of them
+    (pictures,) = model([Image.fromarray(image)], [valid], variants=1)
+    np.testing.assert_array_equal(pictures[0], model(image, valid))
+    for wrong in ({"variants": 0}, {"variants": 2, "texture": False}):
+        with pytest.raises(UsageError, match="variants is"):
+            model(image, valid, **wrong)
+
+
 def test_holes_far_from_each_other_are_filled_as_if_alone(model):
     image, first, second = photo(height=300, width=280), np.ones((300, 280), bool), np.ones((300, 280), bool)
     first[20:40, 30:60], second[250:280, 200:230] = False, False

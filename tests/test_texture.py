@@ -39,7 +39,7 @@ def blurred(image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("where", HOLES)
 def test_a_knit_goes_on_where_the_guide_is_smooth(where):
     image, mask = knit(), mask_with(HOLES[where])
-    filled, smooth = texture.fill(image, mask, blurred(image))
+    filled, smooth, _ = texture.fill(image, mask, blurred(image))
     hole = mask[..., 0] == 0
     np.testing.assert_array_equal(filled[~hole], image[~hole])
     assert filled.dtype == np.float32 and not smooth.any()
@@ -56,9 +56,9 @@ def test_a_large_crop_is_filled_part_by_part(monkeypatch):
     mask = mask_with(np.s_[20:110, 30:60], np.s_[60:90, 30:130], size=(130, 150))
     searched, search = [], texture._fill
     monkeypatch.setattr(
-        texture, "_fill", lambda led, hole, **options: searched.append(hole.shape) or search(led, hole, **options)
+        texture, "_fill", lambda led, hole, *options: searched.append(hole.shape) or search(led, hole, *options)
     )
-    filled, smooth = texture.fill(image, mask, blurred(image))
+    filled, smooth, _ = texture.fill(image, mask, blurred(image))
     hole = mask[..., 0] == 0
     np.testing.assert_array_equal(filled[~hole], image[~hole])
     assert len(searched) > 4 and np.max(searched) <= 32 + 2 * 16 and not smooth.any()
@@ -84,6 +84,15 @@ def test_neither_the_hole_nor_the_guide_outside_it_is_read_and_the_seed_decides(
         again = texture.fill(np.where(mask > 0, image, hidden), mask, np.where(mask > 0, hidden, guide)).image
         np.testing.assert_array_equal(again, expected)
     assert np.any(texture.fill(image, mask, guide, seed=1).image != expected)
+
+
+def test_without_trust_the_guide_is_not_read_and_the_score_prefers_what_goes_on():
+    image, mask = knit(), mask_with(HOLES["middle"])
+    alone = texture.fill(image, mask, blurred(image), trust=0.0).image
+    np.testing.assert_array_equal(texture.fill(image, mask, 1 - blurred(image), trust=0.0).image, alone)
+    scores = [texture.fill(image, mask, guide, judged=True).score for guide in (blurred(image), 1 - blurred(image))]
+    assert scores[0] < scores[1]
+    assert np.isnan(texture.fill(image, mask, blurred(image)).score)
 
 
 def test_a_cast_of_the_guide_is_taken_away():
@@ -118,7 +127,7 @@ def test_too_few_patches_leave_the_guide_and_say_so(size):
     mask[0, 0] = 0
     if size != (1, 1):
         mask[:, : size[1] // 2] = 0
-    filled, smooth = texture.fill(image, mask, guide)
+    filled, smooth, _ = texture.fill(image, mask, guide)
     np.testing.assert_array_equal(smooth, mask[..., 0] == 0)
     assert np.isfinite(filled).all() and filled.min() >= 0 and filled.max() <= 1
     np.testing.assert_array_equal(filled[mask[..., 0] == 1], image[mask[..., 0] == 1])
@@ -126,7 +135,7 @@ def test_too_few_patches_leave_the_guide_and_say_so(size):
 
 def test_a_hole_of_the_whole_photo_is_the_guide():
     guide = knit()
-    filled, smooth = texture.fill(np.full_like(guide, np.nan), mask_with(np.s_[:]), guide)
+    filled, smooth, _ = texture.fill(np.full_like(guide, np.nan), mask_with(np.s_[:]), guide)
     np.testing.assert_array_equal(filled, guide)
     assert smooth.all()
 
@@ -135,7 +144,7 @@ def test_one_valid_pixel_gives_the_guide_its_colour():
     image, guide = np.full((40, 40, 3), 0.3, np.float32), np.full((40, 40, 3), 0.6, np.float32)
     mask = np.zeros((40, 40, 1))
     mask[20, 20] = 1
-    filled, smooth = texture.fill(image, mask, guide)
+    filled, smooth, _ = texture.fill(image, mask, guide)
     np.testing.assert_allclose(filled, 0.3, atol=1e-6)
     assert np.count_nonzero(smooth) == 40 * 40 - 1
 

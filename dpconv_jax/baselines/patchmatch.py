@@ -13,7 +13,6 @@ import numpy as np
 from dpconv_jax.errors import UsageError
 from dpconv_jax.patches import scales
 from dpconv_jax.patches.crops import Box, crops
-from dpconv_jax.patches.pyramid import sums
 
 
 def inpaint(image: np.ndarray, mask: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -45,12 +44,10 @@ def inpaint(image: np.ndarray, mask: np.ndarray, *, seed: int = 0) -> np.ndarray
 
 def _fill(image: np.ndarray, hole: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """From the last scale that has a hole."""
-    halvings, small = 0, hole
-    while (small := sums(np.logical_not(small)[..., None].astype(np.float32))[..., 0] == 0).any():
-        halvings += 1
+    halvings = scales.deepest(hole)
     pad = [(0, -side % 2**halvings) for side in hole.shape]
     padded = np.pad(image, (*pad, (0, 0)), mode="symmetric"), np.pad(hole, pad, mode="symmetric")
-    filled, field, picture = scales.fill(*padded, None, halvings=halvings, rng=rng)
+    filled, field, picture = scales.fill(*padded, halvings=halvings, rng=rng)
     if field is not None:
         filled, _ = field.best(picture)
     return filled[: hole.shape[0], : hole.shape[1]]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dpconv_jax.errors import UsageError
+from dpconv_jax.inpainting import curation
 from dpconv_jax.patches import scales
 from dpconv_jax.patches.crops import Box, crops, tiles
 from dpconv_jax.patches.levelling import levelled
@@ -26,10 +27,18 @@ class Textured(NamedTuple):
 
     image: np.ndarray
     smooth: np.ndarray
+    score: float = math.nan  # of the whole, by `curation`; lower is better, nan where nobody asked
 
 
 def fill(
-    image: np.ndarray, mask: np.ndarray, guide: np.ndarray, *, guide_scale: float | None = None, seed: int = 0
+    image: np.ndarray,
+    mask: np.ndarray,
+    guide: np.ndarray,
+    *,
+    guide_scale: float | None = None,
+    trust: float = 1.0,
+    seed: int = 0,
+    judged: bool = False,
 ) -> Textured:
     """Fills the holes of a photo with its patches, led by a guide.
 
@@ -39,7 +48,10 @@ def fill(
       guide: (H, W, 3), float in [0, 1], a network's picture, of which the hole is read. A colour that it has over or
         under its surroundings throughout is taken away.
       guide_scale: how many times the guide was enlarged; None is what makes SMALLEST pixels of a hole and its context.
+      trust: of the guide, from 1 to 0, which is the photo alone.
       seed: the same gives the same fill.
+
+      judged: the score is wanted.
 
     Returns:
       The composite, valid pixels as they are, and where the photo has too few valid patches and the guide stands.
@@ -56,7 +68,7 @@ def fill(
     if hole.all():
         return Textured(filled, smooth)
 
-    missing = hole.copy()
+    missing, scores = hole.copy(), []
 
     def of_crop(number: int, crop: Box) -> None:
         rng = np.random.default_rng([seed, number])
@@ -67,9 +79,11 @@ def fill(
             led = filled[around].clip(0, 1)
             led = np.where(here[..., None], led - _cast(led, here), led).clip(0, 1)
             halvings = max(0, round(math.log2(guide_scale or max(here.shape) / SMALLEST)))
-            found = _fill(led, here, halvings=halvings, rng=rng)
+            search = _Search(trust, halvings if trust else scales.deepest(here), judged)
+            found = _fill(led, here, search, rng)
             if found is not None:
-                led, smooth[part] = found, False
+                (led, score), smooth[part] = found, False
+                scores.append((score, np.count_nonzero(wanted)))
             inner = tuple(
                 slice(of.start - seen.start, of.stop - seen.start) for of, seen in zip(part, around, strict=True)
             )
@@ -79,17 +93,31 @@ def fill(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         boxes = crops(hole)
         list(pool.map(of_crop, range(len(boxes)), boxes))
-    return Textured(filled, smooth)
+    values, pixels = np.array(sorted(scores)).T if judged and scores else ([math.nan], [1])
+    return Textured(filled, smooth, float(np.average(values, weights=pixels)))
 
 
-def _fill(led: np.ndarray, hole: np.ndarray, *, halvings: int, rng: np.random.Generator) -> np.ndarray | None:
-    """What patches make of a crop with the guide in its hole; None where it has too few."""
-    pad = [(0, -side % 2**halvings) for side in hole.shape]
+class _Search(NamedTuple):
+    """How patches are searched."""
+
+    trust: float
+    halvings: int
+    judged: bool
+
+
+def _fill(
+    led: np.ndarray, hole: np.ndarray, search: _Search, rng: np.random.Generator
+) -> tuple[np.ndarray, float] | None:
+    """What patches make of a crop with the guide in its hole, and its score; None where it has too few."""
+    pad = [(0, -side % 2**search.halvings) for side in hole.shape]
     led, padded = np.pad(led, (*pad, (0, 0)), mode="symmetric"), np.pad(hole, pad, mode="symmetric")
-    _, field, picture = scales.fill(led, padded, led, halvings=halvings, rng=rng)
+    guide = led if search.trust else None
+    _, field, picture = scales.fill(led, padded, guide, halvings=search.halvings, trust=search.trust, rng=rng)
     if field is None:
         return None
-    return levelled(field, picture, padded, led)[: hole.shape[0], : hole.shape[1]]
+    image = levelled(field, picture, padded, led, trust=search.trust)
+    score = curation.score(image, padded, led, field, rng) if search.judged else math.nan
+    return image[: hole.shape[0], : hole.shape[1]], score
 
 
 def _cast(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:

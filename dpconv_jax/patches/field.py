@@ -25,6 +25,7 @@ class Field:
       source: int32 (rows, columns, 2), what was found; at first the nearest.
       found: int32 (rows, columns), the distances of the targets to that, in the picture last looked at.
       pixels: uint8 (h, 2w + SPARE, CHANNELS), what is compared of that picture.
+      depth: float (N,), how many pixels the middle of each target lies from the closest valid one.
     """
 
     def __init__(self, hole: np.ndarray, *, texture: np.ndarray, guide: np.ndarray):
@@ -43,7 +44,7 @@ class Field:
         closest = np.empty((height, width, 2), np.int32)
         kernels.nearest(~hole, closest)
         centres = self.targets + PATCH // 2
-        self._depth = np.linalg.norm(closest[tuple(centres.T)] - centres, axis=1)
+        self.depth = np.linalg.norm(closest[tuple(centres.T)] - centres, axis=1)
         self.source = np.ascontiguousarray(self.nearest[:, :columns])
         self.found = np.zeros((rows, columns), np.int32)
         mean = ndimage.uniform_filter(texture, PATCH)[middle] * (255 * TEXTURE)
@@ -64,6 +65,10 @@ class Field:
         found = 2 * half.source[tuple(parents.T)] + self.targets % 2
         self.source[self._at] = self.nearest[tuple(np.minimum(found, np.subtract(self.nearest.shape[:2], 1)).T)]
 
+    def take(self, other: "Field") -> None:
+        """Takes over what a field of the same hole has found."""
+        self.source[...] = other.source
+
     def look(self, picture: np.ndarray) -> None:
         """Measures the distances in a picture with its mirror image; only its hole may have changed since the last."""
         if self._looked:
@@ -82,6 +87,10 @@ class Field:
         draws = rng.integers(2**32, size=(len(self.targets), radii), dtype=np.uint32)
         arrays = (self.pixels, self._texture, self.targets, self.nearest, self.source, self.found)
         kernels.sweep(*arrays, draws, self._forward)
+
+    def distances(self) -> np.ndarray:
+        """Of the targets to what was found for them, int32 (N,), in the picture last looked at."""
+        return self.found[self._at]
 
     def mean(self, picture: np.ndarray) -> np.ndarray:
         """The picture with, in its hole, the mean of the votes of all patches over a pixel."""
@@ -115,9 +124,9 @@ class Field:
 
     def _weights(self) -> np.ndarray:
         """A vote weighs more the closer its target is to valid pixels and the more like its source."""
-        distances = self.found[self._at].astype(np.float64)
+        distances = self.distances().astype(np.float64)
         variance = max(np.percentile(distances, ALIKE), 1.0)
-        weights = FALL**-self._depth * np.exp(-distances / (2 * variance))
+        weights = FALL**-self.depth * np.exp(-distances / (2 * variance))
         return np.maximum(weights, 1e-30).astype(np.float32)
 
 

@@ -37,16 +37,22 @@ class Filled(NamedTuple):
 
 
 def fill(
-    image: np.ndarray, hole: np.ndarray, guide: np.ndarray | None, *, halvings: int, rng: np.random.Generator
+    image: np.ndarray,
+    hole: np.ndarray,
+    guide: np.ndarray | None = None,
+    *,
+    halvings: int,
+    trust: float = 1.0,
+    rng: np.random.Generator,
 ) -> Filled:
     """Fills the hole of an image from the scale of so many halvings on, both sides multiples of 2 ** halvings.
 
     What the image has in its hole is not read. With a guide the smallest scale starts from it, else from an
-    interpolation. At least one pixel must be valid.
+    interpolation; trust, above 0 to 1, is how much the guide's low frequencies count. At least one pixel must be valid.
     """
     image = np.where(hole[..., None], np.float32(0), image)
     known = np.zeros_like(image) if guide is None else np.where(hole[..., None], guide, image)
-    scales = [Scale(image, hole, _texture(image, hole), known)]
+    scales = [Scale(image, hole, texture(image, hole), known)]
     for _ in range(halvings):
         last = scales[-1]
         scales.append(Scale(*halved(last.image, last.hole), _mean(last.texture[..., None])[..., 0], _mean(last.guide)))
@@ -55,26 +61,41 @@ def fill(
     picture, field = mirrored(filled), None
     for exponent in reversed(range(len(scales))):
         scale = scales[exponent]
-        picture, field = _search(picture, field, scale, guided=guide is not None, exponent=exponent, rng=rng)
+        led = None if guide is None else np.float32(trust) * _low(scale)
+        picture, field = _search(picture, field, scale, guide=led, exponent=exponent, rng=rng)
         if exponent:
             picture = _enlarged(picture, field, scales[exponent - 1])
     return Filled(picture[:, : hole.shape[1]], field, picture)
 
 
+def deepest(hole: np.ndarray) -> int:
+    """How many halvings leave no hole, with a pixel a hole where none of its 2 x 2 is valid."""
+    halvings = 0
+    while (hole := sums(np.logical_not(hole)[..., None].astype(np.float32))[..., 0] == 0).any():
+        halvings += 1
+    return halvings
+
+
 def _search(
-    picture: np.ndarray, half: Field | None, scale: Scale, *, guided: bool, exponent: int, rng: np.random.Generator
+    picture: np.ndarray,
+    half: Field | None,
+    scale: Scale,
+    *,
+    guide: np.ndarray | None,
+    exponent: int,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, Field | None]:
     """Search and vote at a scale; the last vote is left to the caller. Few rounds where there are many pixels."""
     if not scale.hole.any() or min(scale.hole.shape) < PATCH:
         return picture, None
-    field = Field(scale.hole, texture=scale.texture, guide=_low(scale) if guided else scale.guide)
+    field = Field(scale.hole, texture=scale.texture, guide=scale.guide if guide is None else guide)
     if field.sources < FEWEST:
         return picture, None
     if half is None:
         field.scatter(rng)
     else:
         field.start_from(half)
-    rounds = 2 + (3 if guided else 4) * exponent  # without a guide there is more to find
+    rounds = 2 + (4 if guide is None else 3) * exponent  # without a guide there is more to find
     for rounds_left in reversed(range(rounds)):
         field.look(picture)
         for _ in range(2 * min(7, 1 + exponent)):
@@ -103,7 +124,7 @@ def _low(scale: Scale) -> np.ndarray:
     return np.where(scale.hole[..., None], blur(composite), own)
 
 
-def _texture(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
+def texture(image: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """The mean slope of grey around each pixel, float32 (h, w), of valid pixels, interpolated where none are."""
     grey, total, count = image.mean(axis=2), *np.zeros((2, *hole.shape), np.float32)
     for later, earlier in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
