@@ -1,4 +1,9 @@
-"""The rules of the house: who may import whom, what a door may hold, and what no file may say."""
+"""The rules of the house: who imports whom, what a door may hold, and what no file may say.
+
+    python tests/test_house.py
+
+draws the graph of docs/architecture.md again, from FLOW.
+"""
 
 import ast
 import importlib.metadata
@@ -13,6 +18,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "dpconv_jax"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DOORS = (
     "main",
@@ -25,7 +31,8 @@ DOORS = (
 )  # nobody imports them
 FLAGS = (*DOORS, "config_door", "data.pipeline")  # who knows absl's; grain asks for them where it starts processes
 
-# What each room imports from others; itself and `errors` go without saying. Read downwards, it is the flow of a run.
+# What each room imports from others, no less and no more; itself and `errors` go without saying. Read downwards, it is
+# the flow of a run.
 FLOW = {
     "main": {"train", "processes", "compilation", "config_door", "door"},
     "study": {
@@ -36,15 +43,15 @@ FLOW = {
     "train": {
         *("evaluate", "report", "inpainter", "meter", "workdir", "signals"),
         *("checkpoints", "processes", "writers", "progress", "sharding", "steps", "trees"),
-        *("data", "models", "losses", "weights", "baselines", "masks", "metrics"),
+        *("data", "models", "weights", "baselines", "masks", "metrics"),
     },
     "inpaint": {"folder", "model", "compilation", "holes", "progress", "door"},
     "demo": {"model", "compilation", "holes", "photo", "masks", "data", "door"},
-    "export": {"model", "models", "door", "files"},
+    "export": {"model", "door", "files"},
     "folder": {"model", "inpainting", "holes", "photo", "progress", "data", "files"},
     "report": {"evaluate", "recipes", "writers", "metrics", "masks", "files"},
     "inpainter": {"evaluate", "steps", "sharding", "trees"},
-    "evaluate": {"steps", "processes", "metrics", "baselines", "masks", "data", "files"},
+    "evaluate": {"processes", "metrics", "masks", "files"},
     "model": {"inpainting", "weights", "checkpoints", "models"},
     "holes": {"photo", "data"},
     "photo": {"data", "files"},
@@ -118,17 +125,41 @@ def texts() -> Iterator[pathlib.Path]:
             yield path
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if name(path)], ids=name)
-def test_imports_flow_down(path: pathlib.Path):
-    room = name(path).split(".")[0]
-    assert room in FLOW, f"{room}: a new room needs its line in FLOW"
-    rooms = {found.split(".")[1] for found in imports(path) if under(found, "dpconv_jax") and found != "dpconv_jax"}
-    assert rooms - {room, "errors"} <= FLOW[room]
+def flow() -> dict[str, set[str]]:
+    """FLOW as the files have it."""
+    found: dict[str, set[str]] = {}
+    for path in filter(name, MODULES):
+        room = name(path).split(".")[0]
+        rooms = {found.split(".")[1] for found in imports(path) if under(found, "dpconv_jax") and found != "dpconv_jax"}
+        found[room] = found.get(room, set()) | rooms - {room, "errors"}
+    return found
+
+
+def test_imports_are_those_of_the_flow():
+    assert flow() == FLOW
 
 
 def test_the_flow_has_no_cycle():
     order = list(FLOW)
     assert not [(room, below) for room in FLOW for below in FLOW[room] if order.index(below) <= order.index(room)]
+
+
+def drawn(page: str) -> str:
+    """A page with the first graph's arrows as FLOW has them: one for each import that does not follow from others."""
+    order, below = [*FLOW], {}
+    for room in reversed(order):
+        below[room] = FLOW[room].union(*(below[each] for each in FLOW[room]))
+    lines = []
+    for room in order:
+        direct = {each for each in FLOW[room] if not any(each in below[other] for other in FLOW[room])}
+        lines += [f"  {room} --> {' & '.join(sorted(direct, key=order.index))}\n"] if direct else []
+    lines += [f"  {room}\n" for room in order if not any(room in {each, *FLOW[each]} for each in order if FLOW[each])]
+    return re.sub(r"(?<=graph LR\n).*?(?=  classDef)", "".join(lines), page, count=1, flags=re.DOTALL)
+
+
+def test_the_graph_of_the_house_is_its_flow():
+    page = ARCHITECTURE.read_text()
+    assert drawn(page) == page, "python tests/test_house.py draws it again"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
@@ -213,3 +244,7 @@ def test_importing_the_package_is_cheap():
     code = "import sys, dpconv_jax; print(*{'jax', 'flax', 'numpy', 'tensorflow_datasets'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout == "\n"
+
+
+if __name__ == "__main__":
+    ARCHITECTURE.write_text(drawn(ARCHITECTURE.read_text()))
