@@ -59,14 +59,15 @@ def compiled(topology: str, images: int) -> Step:
     config = dpconv.get_config("fashiongen")
     config.train.dtype = "bfloat16"
     config.train.batch_size = images * mesh.size
-    gan = steps.build(config, steps_per_epoch=1000)
-    state = jax.eval_shape(lambda: steps.initialise(gan, config))
+    gan = steps.build(config)
+    rate = steps.schedule(config.optim, steps=config.train.steps, steps_per_epoch=1000)
+    state = jax.eval_shape(lambda: steps.initialise(gan))
     sides = (config.train.batch_size, config.data.size, config.data.size)
     batch = {name: jax.ShapeDtypeStruct((*sides, n), jnp.uint8) for name, n in (("image", 3), ("mask", 1))}
     whole, parts = sharding.replicated(mesh), sharding.split(mesh)
     shapes = placed(state, whole), placed(batch, parts), placed(jax.eval_shape(vgg16), whole)
 
-    executable = train.compile_step(gan, config, mesh).lower(*shapes, False).compile()
+    executable = train.compile_step(gan, rate, mesh).lower(*shapes, False).compile()
     memory, cost = executable.memory_analysis(), executable.cost_analysis()
     reductions, others = [], []
     for each in collectives(executable.as_text()):

@@ -14,6 +14,7 @@ import numpy as np
 
 from configs import dpconv
 from dpconv_jax import sharding, steps, train
+from dpconv_jax.experiment import Experiment
 
 LAST = 100
 ALLOWED = 0.02
@@ -23,12 +24,11 @@ def trained(dtype: str, *, seed: int, count: int) -> float:
     """The generator's loss, mean of the last steps of `count`."""
     config = dpconv.get_config()
     config.seed, config.train.steps, config.train.dtype = seed, count, dtype
-    mesh = train.check(config)
-    source = train.open_source(config, "train")
-    gan = steps.build(config, steps_per_epoch=len(source) // config.train.batch_size)
-    state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
-    step = train.compile_step(gan, config, mesh)
-    batches, losses = train.open_batches(config, source, start=0), []
+    experiment = Experiment.of(config)
+    mesh = experiment.mesh
+    state = jax.device_put(steps.initialise(experiment.gan), sharding.replicated(mesh))
+    step = train.compile_step(experiment.gan, experiment.learning_rate, mesh)
+    batches, losses = experiment.batches(start=0), []
     for _ in range(count):
         batch = next(batches)
         arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)

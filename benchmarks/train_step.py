@@ -52,11 +52,12 @@ class Step:
         config.train.batch_size, config.train.dtype = batch, dtype
         mesh = sharding.data_mesh(1)
         self.device = mesh.devices.item()
-        gan = steps.build(config, steps_per_epoch=1000)
-        self._state = steps.initialise(gan, config)
+        gan = steps.build(config)
+        rate = steps.schedule(config.optim, steps=config.train.steps, steps_per_epoch=1000)
+        self._state = steps.initialise(gan)
         examples = dict(zip(("image", "mask"), side_by_side.example(batch, size), strict=True))
         self._inputs = sharding.to_devices(examples, mesh), jax.device_put(vgg16(), sharding.replicated(mesh))
-        traced = train.compile_step(gan, config, mesh).trace(self._state, *self._inputs, False)
+        traced = train.compile_step(gan, rate, mesh).trace(self._state, *self._inputs, False)
         self.flops = side_by_side.arithmetic(traced)
         self._run = traced.lower().compile()
 

@@ -12,8 +12,9 @@ import argparse
 import numpy as np
 
 from configs import dpconv
-from dpconv_jax import masks, model, steps, train
+from dpconv_jax import masks, model, steps
 from dpconv_jax.baselines import classical
+from dpconv_jax.experiment import Experiment
 from dpconv_jax.panel import Networks, Panel
 from dpconv_jax.weights import store, vgg16
 
@@ -32,7 +33,7 @@ def main() -> None:
     config = dpconv.starter()
     config.seed, config.train.batch_size = SEED, PHOTOS
     config.data.manual_dir, config.data.crop, config.data.threads = options.manual_dir, "square", 1
-    batch = steps.floats(next(train.open_batches(config, train.open_source(config, "train"), start=0)))
+    batch = steps.floats(next(Experiment.of(config).batches(start=0)))
     image, mask = batch["image"], batch["mask"]
     networks = Networks(lpips=store.load_lpips(trunk=vgg16.load(options.vgg16)))
     fills = dict(classical.batched(["telea", "ns", "biharmonic"]))

@@ -4,10 +4,9 @@ import io
 import itertools
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from ml_collections import ConfigDict
 
-from dpconv_jax.evaluate import Example, Row
+from dpconv_jax.evaluate import Evaluation, Row
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import METRICS, Metric
@@ -33,59 +32,59 @@ Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> (steps, values)
 RESIZE_FILTER = "Pillow's bicubic, widened where it reduces"  # of data.pipeline
 
 
-def write(
-    workdir: str | os.PathLike[str],
-    *,
-    config: ConfigDict,
-    terms: Mapping[str, float],
-    rows: Sequence[Row],
-    examples: Sequence[Example],
-    split: str,
-    manifest: str,
-    command: str,
-    step: int,
-    images_seen: int,
-    seconds: float,
-    hardware: str,
-    notes: Sequence[str] = (),
-) -> Path:
+class Run(NamedTuple):
+    """The training that is reported, and what was evaluated of it."""
+
+    config: ConfigDict
+    terms: Mapping[str, float]  # weights of the loss by name
+    split: str  # of the dataset, of which the evaluation is
+    step: int  # of the evaluated checkpoint
+    seconds: float  # of training up to there
+    hardware: str
+    command: str
+    notes: Sequence[str] = ()  # join "What was run"
+
+    @property
+    def title(self) -> str:
+        """What was trained on what."""
+        return f"{self.config.model.name} on {self.config.data.name}, {self.config.data.size} x {self.config.data.size}"
+
+
+def write(workdir: Path, run: Run, evaluation: Evaluation) -> Path:
     """Writes `workdir`/report.md and report.png, each whole or not at all, and returns the path of the former.
 
-    `terms` are the weights of the training's loss by name; `rows`, `examples` and `manifest` are those of
-    `evaluate.evaluate`, where the network is the first method, of the dataset's `split`; `step` is the evaluated
-    checkpoint's, `images_seen` and `seconds` are of the training behind it; `notes` join "What was run".
-    Learning curves come from `workdir`/metrics.jsonl and are left out where it is absent.
+    The network is the first method of the evaluation. Learning curves come from `workdir`/metrics.jsonl and are left
+    out where it is absent.
     """
-    workdir = Path(workdir)
+    config, images_seen = run.config, run.step * run.config.train.batch_size
+    rows = evaluation.rows
     curves = read_curves(workdir / "metrics.jsonl")
-    title = f"{config.model.name} on {config.data.name}, {config.data.size} x {config.data.size}"
-    figure = draw(curves, rows, examples, terms=[*terms], title=title, step=step)
-    write_whole(workdir / "report.png", png(figure))
+    write_whole(workdir / "report.png", png(draw(run, curves, evaluation)))
     facts = {
-        "command": f"`{command}`",
+        "command": f"`{run.command}`",
         "data": f"{config.data.name}, {config.data.size} x {config.data.size}",
         "model": ", ".join(value if name == "name" else f"{name} {value}" for name, value in config.model.items()),
-        "loss": _loss(terms, vgg_start=config.vgg.start),
+        "loss": _loss(run.terms, vgg_start=config.vgg.start),
         "masks": f"preset {config.mask.preset}, seed {config.seed}",
-        "checkpoint": f"step {step:,} of {config.train.steps:,}, batch size {config.train.batch_size}",
+        "checkpoint": f"step {run.step:,} of {config.train.steps:,}, batch size {config.train.batch_size}",
         "images seen": f"{images_seen:,}",
-        "time": f"{_duration(seconds)} of training"
-        + (f", {images_seen / seconds:.1f} images/s" if seconds > 0 and images_seen else ""),
-        "hardware": hardware,
+        "time": f"{_duration(run.seconds)} of training"
+        + (f", {images_seen / run.seconds:.1f} images/s" if run.seconds > 0 and images_seen else ""),
+        "hardware": run.hardware,
     }
     text = "\n\n".join(
         [
-            f"# {title}",
+            f"# {run.title}",
             "## What was run",
             table(["", ""], [[f"**{name}**", fact] for name, fact in facts.items()]),
-            *([bullets(notes)] if notes else []),
+            *([bullets(run.notes)] if run.notes else []),
             "## Results",
             _results(rows),
             _mean_over_buckets(rows),
             "![learning curves, metrics and examples](report.png)",
             *_learning(curves),
             "## What the numbers mean",
-            bullets(_card(rows, config, split, manifest)),
+            bullets(_card(run, evaluation)),
             "<details><summary>The whole config</summary>",
             f"```json\n{json.dumps(config.to_dict(), indent=2)}\n```",
             "</details>",
@@ -221,20 +220,21 @@ def _learning(curves: Curves) -> list[str]:
     ]
 
 
-def _card(rows: Sequence[Row], config: ConfigDict, split: str, manifest: str) -> list[str]:
+def _card(run: Run, evaluation: Evaluation) -> list[str]:
+    rows = evaluation.rows
     counts = {row.bucket: row.n for row in rows if row.metric == "l1_percent"}
     lines = [
         "Every number is of the **composite** (the method's output in the holes, the truth elsewhere), clipped to "
         "[0, 1], computed per image and then averaged; raw outputs are in the picture only.",
         f"Region: {'; '.join(f'{metric.label}: {metric.region}' for metric in METRICS)}.",
         f"N: {', '.join(f'{n} images with holes of {bucket_title(b)}' for b, n in sorted(counts.items()))}, of the "
-        f"{split} split. Every method saw the same images with the same holes, and no pixel under them.",
-        f"Brackets: bootstrap 95 % interval of the mean over images, {config.eval.bootstrap} resamples. It covers the "
-        "choice of images, not of the training seed. Bold: best of its bucket.",
+        f"{run.split} split. Every method saw the same images with the same holes, and no pixel under them.",
+        f"Brackets: bootstrap 95 % interval of the mean over images, {run.config.eval.bootstrap} resamples. It covers "
+        "the choice of images, not of the training seed. Bold: best of its bucket.",
         "l1 % is 100 x the mean absolute error of pixels in [0, 1]; PSNR has peak 1; SSIM has an 11 x 11 Gaussian "
         "window of sigma 1.5, as scikit-image with gaussian_weights.",
         f"Images were resized with {RESIZE_FILTER}.",
-        f"Masks: `eval/manifest.jsonl`, sha256 `{manifest}`. Values per image: `eval/metrics.csv`.",
+        f"Masks: `eval/manifest.jsonl`, sha256 `{evaluation.manifest}`. Values per image: `eval/metrics.csv`.",
         "The checkpoint was selected by its l1 on images of the same split, which favours the network a little.",
         "The examples are drawn by a hash of the image's name, not chosen.",
     ]
@@ -254,10 +254,9 @@ WIDTH, CELL_GAP, LEFT, RIGHT = 15.0, 0.06, 0.95, 0.25  # inches
 CURVES, BARS, GAP, HEAD, TOP, BOTTOM = 2.9, 2.3, 0.85, 0.3, 0.95, 0.25
 
 
-def draw(
-    curves: Curves, rows: Sequence[Row], examples: Sequence[Example], *, terms: Sequence[str], title: str, step: int
-) -> Figure:
+def draw(run: Run, curves: Curves, evaluation: Evaluation) -> Figure:
     """Curves on top, then one panel a metric, then the examples, one line each."""
+    rows, examples = evaluation.rows, evaluation.examples
     methods = _methods(rows)
     network, others = methods[0], methods[1:]
     columns = 5 + len(others)
@@ -268,15 +267,15 @@ def draw(
     grid = HEAD + len(examples) * (cell + CELL_GAP) + 0.15 * breaks
     height = TOP + CURVES + GAP + BARS + GAP + grid + BOTTOM
     figure = Figure(figsize=(WIDTH, height), dpi=110, facecolor="white")
-    figure.text(LEFT / WIDTH, 1 - 0.3 / height, f"{title}, step {step:,}", fontsize=14, color=INK, va="center")
+    figure.text(LEFT / WIDTH, 1 - 0.3 / height, f"{run.title}, step {run.step:,}", fontsize=14, color=INK, va="center")
 
     def axes(left: float, top: float, width: float, tall: float) -> Axes:
         return figure.add_axes((left / WIDTH, 1 - (top + tall) / height, width / WIDTH, tall / height))
 
     inner = WIDTH - LEFT - RIGHT
     half = (inner - 0.95) / 2
-    _loss_curves(axes(LEFT, TOP, half, CURVES), curves, terms)
-    _validation_curve(axes(LEFT + half + 0.95, TOP, half, CURVES), curves, step=step)
+    _loss_curves(axes(LEFT, TOP, half, CURVES), curves, [*run.terms])
+    _validation_curve(axes(LEFT + half + 0.95, TOP, half, CURVES), curves, step=run.step)
 
     top = TOP + CURVES + GAP
     quarter = (inner - 3 * 0.75) / 4

@@ -6,6 +6,7 @@ training step may be bytes, a quarter of that to collect and to send to devices.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.struct
@@ -24,6 +25,7 @@ from dpconv_jax.trees import Tree, merged
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+LearningRate = Callable[[jax.Array], jax.Array]  # step -> factor of the rates of both networks
 SCHEDULES = ("constant", "exponential", "cosine")
 
 
@@ -49,60 +51,53 @@ class GanState:
         return merged(self.generator, self.generator_stats) if self.ema is None else self.ema
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Gan:
-    """The static half of both networks and how they are trained."""
+    """Both networks and how they are trained, without a parameter: the networks are of shapes."""
 
-    generator: nnx.GraphDef
-    composited: bool  # as of the generator
-    discriminator: nnx.GraphDef
+    new_generator: Callable[[nnx.Rngs], Generator]
+    generator: Generator
+    discriminator: nnx.Module
     recipe: Recipe
     generator_optimizer: optax.GradientTransformation
     discriminator_optimizer: optax.GradientTransformation
-    learning_rate: Callable[[jax.Array], jax.Array]  # step -> factor of both learning rates
-    dtype: jnp.dtype
+    generator_lr: float
+    discriminator_lr: float
+    ema: float  # decay of the averaged generator, 0 is off
+    dtype: jnp.dtype  # of computation
+    seed: int  # of the first parameters, dropout and noisy labels
 
 
-def build_generator(config: ConfigDict, *, rngs: nnx.Rngs | None = None) -> Generator:
-    """The generator that config.model describes, its parameters only shapes without `rngs`; UsageError for a field."""
-    options = {name: value for name, value in config.model.items() if name != "name"}
-    dtype = DTYPES[config.train.dtype]
-    return models.build(config.model.name, options, size=config.data.size, dtype=dtype, rngs=rngs)
-
-
-def build_recipe(config: ConfigDict) -> Recipe:
-    """The recipe that config.loss describes; UsageError for a field."""
-    return recipes.build(config.loss.recipe, {name: v for name, v in config.loss.items() if name != "recipe"})
-
-
-def build(config: ConfigDict, *, steps_per_epoch: int) -> Gan:
-    """The static half; no parameter is made. UsageError where the model's or loss's fields have no meaning."""
-    recipe = build_recipe(config)
-    generator = build_generator(config)
-    dtype = DTYPES[config.train.dtype]
-    discriminator = nnx.eval_shape(lambda: recipe.discriminator(dtype=dtype, rngs=nnx.Rngs(0)))
-    optim = config.optim
+def build(config: ConfigDict) -> Gan:
+    """What config.model, config.loss and config.optim describe; UsageError where a field of theirs has no meaning."""
+    dtype, optim = DTYPES[config.train.dtype], config.optim
+    recipe = recipes.build(config.loss.recipe, {name: value for name, value in config.loss.items() if name != "recipe"})
+    model = {name: value for name, value in config.model.items() if name != "name"}
+    new_generator = functools.partial(models.build, config.model.name, model, size=config.data.size, dtype=dtype)
     adam = optax.scale_by_adam(b1=optim.b1, b2=optim.b2)
     clip = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     return Gan(
-        generator=nnx.graphdef(generator),
-        composited=generator.composited,
-        discriminator=nnx.graphdef(discriminator),
+        new_generator=lambda rngs: new_generator(rngs=rngs),
+        generator=new_generator(),
+        discriminator=nnx.eval_shape(lambda: recipe.discriminator(dtype=dtype, rngs=nnx.Rngs(0))),
         recipe=recipe,
         generator_optimizer=optax.chain(*clip, adam),
         discriminator_optimizer=adam,
-        learning_rate=schedule(optim, steps=config.train.steps, steps_per_epoch=steps_per_epoch),
+        generator_lr=optim.generator_lr,
+        discriminator_lr=optim.discriminator_lr,
+        ema=optim.ema,
         dtype=dtype,
+        seed=config.seed,
     )
 
 
-def initialise(gan: Gan, config: ConfigDict) -> GanState:
-    """The state at step 0, from config.seed."""
+def initialise(gan: Gan) -> GanState:
+    """The state at step 0, from the seed."""
 
     def make() -> list[Tree]:
         # XLA's own generator: threefry for every shape of weights takes four times as long to compile.
-        keys = jax.random.split(jax.random.key(config.seed, impl="rbg"))
-        generator = build_generator(config, rngs=nnx.Rngs(keys[0]))
+        keys = jax.random.split(jax.random.key(gan.seed, impl="rbg"))
+        generator = gan.new_generator(nnx.Rngs(keys[0]))
         discriminator = gan.recipe.discriminator(dtype=gan.dtype, rngs=nnx.Rngs(keys[1]))
         return [
             nnx.to_pure_dict(nnx.state(network, kind))
@@ -120,11 +115,11 @@ def initialise(gan: Gan, config: ConfigDict) -> GanState:
         discriminator_stats=discriminator_stats,
         generator_optimizer=gan.generator_optimizer.init(generator),
         discriminator_optimizer=gan.discriminator_optimizer.init(discriminator),
-        ema=jax.tree.map(jnp.copy, whole) if config.optim.ema else None,
+        ema=jax.tree.map(jnp.copy, whole) if gan.ema else None,
     )
 
 
-def begun_with(state: GanState, whole: Tree) -> GanState:
+def with_generator(state: GanState, whole: Tree) -> GanState:
     """`state` with a generator that is trained already, `whole` its parameters and statistics."""
     leaves = traverse_util.flatten_dict(whole)
 
@@ -139,7 +134,7 @@ def begun_with(state: GanState, whole: Tree) -> GanState:
     )
 
 
-def schedule(optim: ConfigDict, *, steps: int, steps_per_epoch: int) -> Callable[[jax.Array], jax.Array]:
+def schedule(optim: ConfigDict, *, steps: int, steps_per_epoch: int) -> LearningRate:
     """step -> the factor of both learning rates: linear warm-up times the schedule; that of the fine-tuning at last."""
 
     def factor(step: jax.Array) -> jax.Array:
@@ -190,7 +185,7 @@ def generate(
 
     `frozen`: the encoder keeps its statistics.
     """
-    generator = nnx.merge(gan.generator, params, stats)
+    generator = nnx.merge(nnx.graphdef(gan.generator), params, stats)
     generator.train()
     if frozen:
         generator.freeze_encoder()
@@ -202,7 +197,7 @@ def generate(
 
 def discriminate(gan: Gan, params: Tree, stats: Tree, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, Tree]:
     """The recipe's scores of `image` in training mode, and the moved statistics."""
-    discriminator = nnx.merge(gan.discriminator, params, stats)
+    discriminator = nnx.merge(nnx.graphdef(gan.discriminator), params, stats)
     discriminator.train()
     assert isinstance(gan.recipe, Adversarial)
     scores = gan.recipe.scores(discriminator, image, mask)
@@ -210,18 +205,18 @@ def discriminate(gan: Gan, params: Tree, stats: Tree, image: jax.Array, mask: ja
 
 
 def discriminator_loss(
-    gan: Gan, params: Tree, stats: Tree, *, real: jax.Array, fake: jax.Array, mask: jax.Array, key: jax.Array
+    gan: Gan, params: Tree, stats: Tree, batch: Batch, *, fake: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, Tree]:
-    """The recipe's; real and fake are two batches to BatchNorm. Returns (loss, new statistics)."""
-    real_scores, stats = discriminate(gan, params, stats, real, mask)
-    fake_scores, stats = discriminate(gan, params, stats, jax.lax.stop_gradient(fake), mask)
+    """The recipe's of `fake` beside the batch; they are two batches to BatchNorm. Returns (loss, new statistics)."""
+    real_scores, stats = discriminate(gan, params, stats, batch["image"], batch["mask"])
+    fake_scores, stats = discriminate(gan, params, stats, jax.lax.stop_gradient(fake), batch["mask"])
     assert isinstance(gan.recipe, Adversarial)
     return gan.recipe.discriminator_loss(real_scores=real_scores, fake_scores=fake_scores, key=key), stats
 
 
 def example_of(gan: Gan, images: tuple[jax.Array, ...], batch: Batch) -> Example:
     """`batch` with `images`, as from `generate`."""
-    return Example(images[0], images[1:], batch["image"], batch["mask"], composited=gan.composited)
+    return Example(images[0], images[1:], batch["image"], batch["mask"], composited=gan.generator.composited)
 
 
 def generator_loss(
@@ -239,7 +234,7 @@ def generator_loss(
 
 
 def train_step(
-    gan: Gan, config: ConfigDict, state: GanState, batch: Batch, vgg: VGG16 | None, frozen: bool
+    gan: Gan, learning_rate: LearningRate, state: GanState, batch: Batch, vgg: VGG16 | None, frozen: bool
 ) -> tuple[GanState, Metrics]:
     """One update of the discriminator, then one of the generator, from a single forward pass of the generator.
 
@@ -250,8 +245,8 @@ def train_step(
     learning_rate of the generator; discriminator_gradient_norm; skipped.
     """
     batch = floats(batch)
-    dropout_key, label_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
-    factor = gan.learning_rate(state.step)
+    dropout_key, label_key = jax.random.split(jax.random.fold_in(jax.random.key(gan.seed), state.step))
+    factor = learning_rate(state.step)
 
     def forward(params: Tree) -> tuple[tuple[jax.Array, ...], Tree]:
         return generate(gan, params, state.generator_stats, batch, dropout_key=dropout_key, frozen=frozen)
@@ -266,22 +261,14 @@ def train_step(
         fake = gan.recipe.judged(example_of(gan, images, batch))
 
         def discriminator_objective(params: Tree) -> tuple[jax.Array, Tree]:
-            return discriminator_loss(
-                gan,
-                params,
-                state.discriminator_stats,
-                real=batch["image"],
-                fake=fake,
-                mask=batch["mask"],
-                key=label_key,
-            )
+            return discriminator_loss(gan, params, state.discriminator_stats, batch, fake=fake, key=label_key)
 
         (discriminator_value, discriminator_stats), gradient = jax.value_and_grad(
             discriminator_objective, has_aux=True
         )(state.discriminator)
         discriminator_norm = optax.tree.norm(gradient)
         update, discriminator_optimizer = gan.discriminator_optimizer.update(gradient, state.discriminator_optimizer)
-        discriminator = _descend(state.discriminator, update, factor * config.optim.discriminator_lr)
+        discriminator = _descend(state.discriminator, update, factor * gan.discriminator_lr)
 
     def generator_objective(images: tuple[jax.Array, ...]) -> tuple[jax.Array, Metrics]:
         return generator_loss(gan, images, batch, vgg=vgg, discriminator=discriminator, stats=discriminator_stats)
@@ -290,7 +277,7 @@ def train_step(
     (gradient,) = pull_back(image_gradients)
     generator_norm = optax.tree.norm(gradient)
     update, generator_optimizer = gan.generator_optimizer.update(gradient, state.generator_optimizer)
-    generator = _descend(state.generator, update, factor * config.optim.generator_lr)
+    generator = _descend(state.generator, update, factor * gan.generator_lr)
 
     new = GanState(
         step=state.step,
@@ -300,7 +287,7 @@ def train_step(
         discriminator_stats=discriminator_stats,
         generator_optimizer=generator_optimizer,
         discriminator_optimizer=discriminator_optimizer,
-        ema=_average(state.ema, merged(generator, generator_stats), decay=config.optim.ema, step=state.step),
+        ema=_average(state.ema, merged(generator, generator_stats), decay=gan.ema, step=state.step),
     )
     finite = jnp.isfinite(total + discriminator_value + generator_norm + discriminator_norm)
     new = jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, state)
@@ -310,7 +297,7 @@ def train_step(
         "discriminator": discriminator_value,
         "gradient_norm": generator_norm,
         "discriminator_gradient_norm": discriminator_norm,
-        "learning_rate": factor * config.optim.generator_lr,
+        "learning_rate": factor * gan.generator_lr,
         "skipped": 1.0 - finite,
     }
     return new.replace(step=state.step + 1), metrics

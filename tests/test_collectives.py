@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from toy import flat_vgg
+from toy import flat_vgg, rate
 
 from benchmarks.collectives import Collective, collectives
 from configs import dpconv, gconv, pconv
@@ -25,10 +25,10 @@ def test_a_step_moves_gradients_only(name):
     if "dilations" in config.model:
         config.model.dilations = (1, 2, 3, 1)
     mesh = sharding.data_mesh(4)
-    gan = steps.build(config, steps_per_epoch=10)
-    state = jax.eval_shape(lambda: steps.initialise(gan, config))
+    gan = steps.build(config)
+    state = jax.eval_shape(lambda: steps.initialise(gan))
     batch = {name: jax.ShapeDtypeStruct((8, 64, 64, n), jnp.uint8) for name, n in (("image", 3), ("mask", 1))}
-    step = train.compile_step(gan, config, mesh).lower(state, batch, jax.eval_shape(flat_vgg), False).compile()
+    step = train.compile_step(gan, rate(config), mesh).lower(state, batch, jax.eval_shape(flat_vgg), False).compile()
     found = collectives(step.as_text())
     once, twice = (4 * sum(x.size for x in jax.tree.leaves(tree)) for tree in (state.generator, state.discriminator))
     assert {each.kind for each in found} == {"all-reduce"}

@@ -61,8 +61,8 @@ def test_a_variant_states_deltas_of_the_base(variant: str):
 
 def test_the_recipe_of_the_structure_network_is_one_that_trains():
     config = parse(f"--config={FILE.with_name('gconv.py')}:structure")
-    assert steps.build_generator(config).composited
-    assert {name for name, weight in steps.build_recipe(config).weights.items() if weight} == {"pixel", "tv", "ssim"}
+    assert steps.build(config).generator.composited
+    assert {name for name, weight in steps.build(config).recipe.weights.items() if weight} == {"pixel", "tv", "ssim"}
 
 
 @pytest.mark.parametrize("variant", PAPER)

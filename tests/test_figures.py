@@ -11,9 +11,10 @@ import pytest
 from PIL import Image, ImageOps
 from toy import SIZE, Toy, tiny
 
-from dpconv_jax import door, model, steps, train, workdir
+from dpconv_jax import door, model, steps, workdir
 from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import Checkpoints
+from dpconv_jax.experiment import open_validation
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.study import figures
 from dpconv_jax.weights import model_file
@@ -37,7 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
             config = tiny()
             config.data.dir = str(path / "photos")
             config.seed = seed
-            state = steps.initialise(steps.build(config, steps_per_epoch=1), config)
+            state = steps.initialise(steps.build(config))
             workdir.remember(config, path / name, step=None)
             checkpoints = Checkpoints(path / name / "checkpoints", keep=1)
             checkpoints.save(1, state, metric=1.0)
@@ -72,7 +73,7 @@ def expected(place: pathlib.Path, bucket: int) -> dict[str, dict[str, Any]]:
     config = tiny()
     config.data.dir = str(place / "photos")
     found = {}
-    for batch in train.open_validation(config)(bucket):
+    for batch in open_validation(config)(bucket):
         for image, mask, row in zip(batch["image"], batch["mask"], batch["row"], strict=True):
             found[row.id] = {"image": image, "mask": mask, "row": row}
     return found

@@ -36,14 +36,28 @@ FLAGS = (*DOORS, "config_door", "data.pipeline")  # who knows absl's; grain asks
 FLOW = {
     "main": {"train", "processes", "compilation", "config_door", "door"},
     "study": {
-        *("config_door", "door", "train", "evaluate", "panel", "report", "inpainter", "model", "folder", "workdir"),
+        *(
+            "config_door",
+            "door",
+            "train",
+            "experiment",
+            "evaluate",
+            "panel",
+            "report",
+            "inpainter",
+            "model",
+            "folder",
+            "workdir",
+        ),
         *("signals", "processes", "compilation", "checkpoints", "writers", "progress", "sharding", "steps", "holes"),
         *("photo", "files", "data", "models", "layers", "weights", "baselines", "masks", "metrics"),
     },
     "train": {
-        *("evaluate", "report", "inpainter", "meter", "workdir", "signals"),
-        *("checkpoints", "processes", "writers", "progress", "sharding", "steps", "trees"),
-        *("data", "models", "weights", "baselines", "masks", "metrics"),
+        *("experiment", "report", "evaluate", "meter", "workdir", "checkpoints", "writers", "steps", "sharding"),
+        *("processes", "signals", "progress", "trees", "models", "weights", "baselines", "masks", "metrics"),
+    },
+    "experiment": {
+        *("inpainter", "steps", "sharding", "signals", "data", "masks", "baselines", "weights", "models", "metrics"),
     },
     "inpaint": {"folder", "model", "compilation", "holes", "progress", "door"},
     "demo": {"model", "compilation", "holes", "photo", "masks", "data", "door"},

@@ -6,12 +6,12 @@ import pathlib
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from PIL import Image
 from toy import SIZE, Toy
 
 from dpconv_jax import config_door, door, report, train, workdir
 from dpconv_jax.errors import UsageError
+from dpconv_jax.experiment import Experiment
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.signals import Stop
 from dpconv_jax.study import learning
@@ -99,8 +99,9 @@ def flags(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_command_trains_what_is_not_done_and_compares(flags, tmp_path, capsys, monkeypatch):
     runs, trained = tmp_path / "runs", []
 
-    def fake(config: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
+    def fake(experiment: Experiment, folder: pathlib.Path, *, stop: Stop) -> None:
         """The log of a training."""
+        config = experiment.config
         trained.append(folder.name)
         workdir.remember(config, folder, step=None)
         known = {"dpconv": FAST, "pconv": SLOW}[config.model.name]
@@ -111,7 +112,7 @@ def test_the_command_trains_what_is_not_done_and_compares(flags, tmp_path, capsy
                 rows.append({"step": known.steps[i], "val/l1": known.l1[i]})
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    monkeypatch.setattr(train, "train_to_the_end", fake)
+    monkeypatch.setattr(train, "train", fake)
     assert door.run(learning.main, flags) == 0
     assert trained == ["dpconv-0", "pconv-0"]
     assert (runs / "learning.csv").read_text().splitlines() == [

@@ -9,15 +9,17 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
 from skimage.metrics import structural_similarity
-from toy import flat_vgg
+from toy import flat_vgg, rate
 
 from configs import dpconv, gconv, pconv
-from dpconv_jax import recipes, steps, train
+from dpconv_jax import recipes, steps
 from dpconv_jax.data import garments, pipeline
 from dpconv_jax.errors import UsageError
+from dpconv_jax.experiment import preparation
 from dpconv_jax.weights import vgg16
 
 
@@ -44,16 +46,16 @@ def test_one_step_of_the_papers_recipe(vgg16_npz: pathlib.Path):
         }
     batches = pipeline.train_batches(
         Drawn(),
-        train.preparation(config, "train"),
+        preparation(config, "train"),
         flip=config.data.flip,
         threads=1,
         batch_size=2,  # of 64
     )
     batch = next(batches)
-    gan = steps.build(config, steps_per_epoch=1)
-    before = steps.initialise(gan, config)
+    gan = steps.build(config)
+    before = steps.initialise(gan)
     arrays = {name: batch[name] for name in ("image", "mask")}
-    step = jax.jit(lambda state, batch, vgg: steps.train_step(gan, config, state, batch, vgg, False))
+    step = jax.jit(lambda state, batch, vgg: steps.train_step(gan, rate(config), state, batch, vgg, False))
     after, metrics = step(before, arrays, vgg16.load(vgg16_npz))
 
     terms = {name: float(metrics[name]) for name in ("pixel", "style", "adversarial", "tv")}
@@ -96,12 +98,12 @@ def test_one_step_of_a_compared_method(method: str):
     vgg = flat_vgg() if variant == "liu2018" else None  # it compiles slowly; the paper's style term is tested above
     config = small(file.get_config(variant), style=120.0 if vgg else 0.0)
     config.optim.ema = 0.9
-    gan = steps.build(config, steps_per_epoch=1)
-    before = steps.initialise(gan, config)
+    gan = steps.build(config)
+    before = steps.initialise(gan)
     rng = np.random.default_rng(0)
     batch = {"image": rng.random((2, 32, 32, 3), np.float32), "mask": np.ones((2, 32, 32, 1), np.float32)}
     batch["mask"][:, 8:20, 8:24] = 0
-    step = jax.jit(lambda state: steps.train_step(gan, config, state, batch, vgg, False))
+    step = jax.jit(lambda state: steps.train_step(gan, rate(config), state, batch, vgg, False))
     after, metrics = step(before)
     assert float(metrics["skipped"]) == 0
     terms = {name: float(metrics[name]) for name in gan.recipe.weights}
@@ -117,7 +119,8 @@ def test_one_step_of_a_compared_method(method: str):
     assert (moved["generator_stats"] > 0) == has_stats
     assert (moved["discriminator"] > 0) == (moved["discriminator_stats"] > 0) == has_discriminator
     # What evaluation uses is whole: it merges with the graph, and gives the images that it should.
-    output = jax.jit(functools.partial(steps.infer, gan.generator))(after.best_generator, batch["image"], batch["mask"])
+    infer = jax.jit(functools.partial(steps.infer, nnx.graphdef(gan.generator)))
+    output = infer(after.best_generator, batch["image"], batch["mask"])
     assert output.shape == (2, 32, 32, 3) and np.isfinite(output).all()
 
 
@@ -126,11 +129,11 @@ def test_fine_tuning_of_liu2018_freezes_the_encoders_statistics_and_has_its_own_
     config = small(pconv.get_config("liu2018"), style=0.0)
     config.train.steps, config.optim.finetune = 3, 0.67
     config.optim.warmup_steps = 0
-    gan = steps.build(config, steps_per_epoch=1)
-    state = steps.initialise(gan, config)
+    gan = steps.build(config)
+    state = steps.initialise(gan)
     rng = np.random.default_rng(0)
     batch = {"image": rng.random((2, 32, 32, 3), np.float32), "mask": np.ones((2, 32, 32, 1), np.float32)}
-    step = jax.jit(functools.partial(steps.train_step, gan, config), static_argnums=3)
+    step = jax.jit(functools.partial(steps.train_step, gan, rate(config)), static_argnums=3)
     rates, moved = [], []
     for frozen in (False, True):
         after, metrics = step(state, batch, None, frozen)
@@ -144,7 +147,7 @@ def test_fine_tuning_of_liu2018_freezes_the_encoders_statistics_and_has_its_own_
 
 def test_the_pixel_term_is_of_every_image_a_generator_makes():
     """Of GConv's coarse stage too; the other terms of Eq. (5) are of its last image."""
-    recipe = steps.build_recipe(dpconv.get_config())
+    recipe = steps.build(dpconv.get_config()).recipe
     rng = np.random.default_rng(0)
     target, one, two = rng.random((3, 2, 16, 16, 3), np.float32)
     mask = (rng.random((2, 16, 16, 1)) < 0.5).astype(np.float32)
@@ -162,10 +165,10 @@ def test_the_pixel_term_is_of_every_image_a_generator_makes():
 def test_structural_similarity_is_a_term_of_its_own_beside_eq_5():
     """Of the composite: what an image has in its valid pixels is neither counted nor moved."""
     config = dpconv.get_config("starter_ssim")
-    ours = steps.build_recipe(config)
+    ours = steps.build(config).recipe
     config.loss.recipe = "kinli2020"
     del config.loss["ssim"]
-    papers = steps.build_recipe(config)
+    papers = steps.build(config).recipe
     assert ours.weights == {**papers.weights, "ssim": 0.5}
     rng = np.random.default_rng(0)
     target, output = rng.random((2, 2, 16, 16, 3), np.float32)
@@ -189,7 +192,7 @@ def test_structural_similarity_is_a_term_of_its_own_beside_eq_5():
 @pytest.mark.slow
 def test_an_output_that_is_its_composite_has_the_same_loss_and_gradient_from_one_look_at_it():
     config = pconv.get_config("liu2018-clothing_small")  # style and perceptual: all that is made of features
-    recipe, vgg = steps.build_recipe(config), flat_vgg()
+    recipe, vgg = steps.build(config).recipe, flat_vgg()
     rng = np.random.default_rng(0)
     added, target = rng.random((2, 1, 16, 16, 3), np.float32)
     mask = (rng.random((1, 16, 16, 1)) < 0.5).astype(np.float32)
@@ -211,7 +214,7 @@ def test_a_recipe_has_its_fields_and_no_others(fields: dict[str, float]):
     config.loss = ConfigDict({"recipe": "yu2019", **fields})
     message = f"loss of 'yu2019' has the fields {', '.join(fields)}; they must be l1, adversarial"
     with pytest.raises(UsageError, match=re.escape(message)):
-        steps.build_recipe(config)
+        steps.build(config)
 
 
 def test_the_hole_weighs_as_the_config_says():
@@ -223,7 +226,7 @@ def test_the_hole_weighs_as_the_config_says():
     for weight in (1.0, 6.0):
         config.loss.hole = weight
         example = recipes.Example(output, (), target, mask)
-        terms = steps.build_recipe(config).terms(
+        terms = steps.build(config).recipe.terms(
             example, vgg=None, score=lambda images: images.mean(), dtype=np.float32
         )
         found.append(float(terms["pixel"]))

@@ -97,12 +97,12 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         calls.append((contestant.name, bucket))
         return real(contestant, batches, bucket=bucket, **options)
 
-    def train_to_the_end(config, folder, *, real=train.train_to_the_end, **options):
-        calls.append((f"training {folder.name}", config.train.steps))
-        return real(config, folder, **options)
+    def trained(experiment, folder, *, real=train.train, **options):
+        calls.append((f"training {folder.name}", experiment.config.train.steps))
+        return real(experiment, folder, **options)
 
     monkeypatch.setattr(cells, "compute", compute)
-    monkeypatch.setattr(train, "train_to_the_end", train_to_the_end)
+    monkeypatch.setattr(train, "train", trained)
     return calls
 
 
@@ -296,13 +296,13 @@ def test_a_failing_method_marks_its_cells_and_spares_the_others(photos, workdir,
             raise ValueError("too\nmuch")
         return real(image, mask)
 
-    def train_to_the_end(config, folder, **options):
+    def trained(experiment, folder, **options):
         raise UsageError("no finite loss")
 
     shutil.rmtree(workdir / DATASET / "cells")
     with monkeypatch.context() as patch:
         patch.setitem(classical.METHODS, "telea", telea)
-        patch.setattr(train, "train_to_the_end", train_to_the_end)
+        patch.setattr(train, "train", trained)
         assert run(recipe(photos, methods=("toy", "telea", "mean", "rough")), workdir) == 1
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "rough on image_folder: failed: no finite loss",

@@ -13,10 +13,11 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
-from toy import SIZE, Toy, flat_vgg, tiny, twenty_photos, weight_file
+from toy import SIZE, Toy, flat_vgg, rate, tiny, twenty_photos, weight_file
 
 from dpconv_jax import sharding, steps, train
 from dpconv_jax.checkpoints import Checkpoints
+from dpconv_jax.data import pipeline
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import VGG16
@@ -60,9 +61,9 @@ def distance(one: steps.Tree, other: steps.Tree) -> float:
 
 def step_of(config: ConfigDict):
     """A compiled step, and the state it starts from."""
-    gan = steps.build(config, steps_per_epoch=10)
-    step = jax.jit(lambda state, batch: steps.train_step(gan, config, state, batch, None, False))
-    return step, steps.initialise(gan, config)
+    gan = steps.build(config)
+    step = jax.jit(lambda state, batch: steps.train_step(gan, rate(config), state, batch, None, False))
+    return step, steps.initialise(gan)
 
 
 def test_bytes_are_floats_by_the_time_a_step_looks():
@@ -107,13 +108,13 @@ def test_one_forward_pass_gives_the_gradient_of_the_whole_loss():
     config.loss.tv = 0.5
     config.optim.clip_norm = 0.0
     config.loss.style = 120.0
-    gan = steps.build(config, steps_per_epoch=10)
-    state = steps.initialise(gan, config)
+    gan = steps.build(config)
+    state = steps.initialise(gan)
     vgg = flat_vgg()
 
     @jax.jit
     def both(state: steps.GanState, batch: steps.Batch, vgg: VGG16):
-        new, metrics = steps.train_step(gan, config, state, batch, vgg, False)
+        new, metrics = steps.train_step(gan, rate(config), state, batch, vgg, False)
 
         def whole(params: steps.Tree) -> jax.Array:
             images, _ = steps.generate(gan, params, state.generator_stats, batch)
@@ -143,12 +144,12 @@ def test_neither_network_moves_by_the_other_ones_step():
     config = tiny()
     config.model.dropout = 0.0
     config.optim.generator_lr = 0.0
-    gan = steps.build(config, steps_per_epoch=10)
-    state = steps.initialise(gan, config)
+    gan = steps.build(config)
+    state = steps.initialise(gan)
 
     @jax.jit
     def run(state: steps.GanState, batch: steps.Batch):
-        new, _ = steps.train_step(gan, config, state, batch, None, False)
+        new, _ = steps.train_step(gan, rate(config), state, batch, None, False)
 
         def of_generator(params: steps.Tree) -> tuple[jax.Array, steps.Tree]:
             (fake,), _ = steps.generate(gan, params, state.generator_stats, batch)
@@ -156,9 +157,8 @@ def test_neither_network_moves_by_the_other_ones_step():
                 gan,
                 state.discriminator,
                 state.discriminator_stats,
-                real=batch["image"],
+                batch,
                 fake=fake,
-                mask=batch["mask"],
                 key=jax.random.key(0),
             )
 
@@ -177,9 +177,9 @@ def test_without_the_adversarial_term_the_discriminator_rests():
     config = tiny()
     config.loss.adversarial = 0.0
     config.loss.tv = 0.0
-    gan = steps.build(config, steps_per_epoch=10)
-    state = steps.initialise(gan, config)
-    new, metrics = jax.jit(lambda state: steps.train_step(gan, config, state, batch(0), None, False))(state)
+    gan = steps.build(config)
+    state = steps.initialise(gan)
+    new, metrics = jax.jit(lambda state: steps.train_step(gan, rate(config), state, batch(0), None, False))(state)
     assert digest(new.discriminator) == digest(state.discriminator)
     assert digest(new.discriminator_stats) == digest(state.discriminator_stats)
     assert float(metrics["total"]) == float(metrics["pixel"]) > 0
@@ -216,7 +216,7 @@ def test_bfloat16_computes_close_to_float32_and_keeps_float32_state():
 def test_clipping_bounds_the_gradient_that_adam_sees():
     config = tiny()
     config.optim.clip_norm = 0.01
-    optimizer = steps.build(config, steps_per_epoch=10).generator_optimizer
+    optimizer = steps.build(config).generator_optimizer
     params = {"kernel": jnp.zeros(4)}
     _, after = optimizer.update({"kernel": jnp.full(4, 3.0)}, optimizer.init(params))
     assert float(optax.tree.norm(after[1].mu)) == pytest.approx(0.01 * (1 - config.optim.b1), rel=1e-5)
@@ -225,12 +225,12 @@ def test_clipping_bounds_the_gradient_that_adam_sees():
 @pytest.mark.slow
 def test_four_devices_make_the_step_of_one():
     config = tiny()
-    gan = steps.build(config, steps_per_epoch=10)
+    gan = steps.build(config)
     results = []
     for devices in (1, 4):
         mesh = sharding.data_mesh(devices)
-        state = jax.device_put(steps.initialise(gan, config), sharding.replicated(mesh))
-        step = train.compile_step(gan, config, mesh)
+        state = jax.device_put(steps.initialise(gan), sharding.replicated(mesh))
+        step = train.compile_step(gan, rate(config), mesh)
         for seed in range(2):
             arrays = sharding.to_devices({name: np.asarray(value) for name, value in batch(seed).items()}, mesh)
             state, metrics = step(state, arrays, None, False)
@@ -268,10 +268,10 @@ def run(config: ConfigDict, folder: pathlib.Path, workdir: pathlib.Path) -> step
 
 
 def newest(config: ConfigDict, workdir: pathlib.Path) -> steps.GanState:
-    gan = steps.build(config, steps_per_epoch=1)
+    gan = steps.build(config)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=3)
     try:
-        return checkpoints.restore_newest(steps.initialise(gan, config))
+        return checkpoints.restore_newest(steps.initialise(gan))
     finally:
         checkpoints.close()
 
@@ -332,22 +332,22 @@ def test_a_training_begins_with_a_given_generator(folder, tmp_path):
 def test_a_generator_of_another_kind_is_no_beginning(tmp_path):
     config = tiny(name="dpconv")
     config.train.init = str(weight_file(tmp_path / "other.safetensors", dilations=(1, 2, 3, 1)))
-    state = steps.initialise(steps.build(config, steps_per_epoch=1), config)
+    state = steps.initialise(steps.build(config))
     with pytest.raises(UsageError, match=r"model\.dilations is \(1, 1, 1, 1\), there \(1, 2, 3, 1\)$"):
-        train.begun_with(config, state)
+        train.init_from_weights(config, state)
     config.train.init = "starter"
     with pytest.raises(UsageError, match=r"train\.init is starter, weights of what 'prefilled' was before .* released"):
-        train.begun_with(config, state)
+        train.init_from_weights(config, state)
     config.model = ConfigDict({"name": "pconv", "variant": "liu2018", "width": 0.0625})  # the deeper, the larger
     path = tmp_path / "pconv.safetensors"
     for size, fault in ((16, "is missing"), (64, "is unexpected")):
         weight_file(path, model="pconv", options={"variant": "liu2018", "width": 0.0625}, size=size)
         config.train.init = str(path)
         with pytest.raises(UsageError, match=f"pconv.safetensors does not fit its model: .* {fault}"):
-            train.begun_with(config, steps.initialise(steps.build(config, steps_per_epoch=1), config))
+            train.init_from_weights(config, steps.initialise(steps.build(config)))
     config.train.init = str(tmp_path / "absent.safetensors")
     with pytest.raises(UsageError, match="no such weight file"):
-        train.begun_with(config, state)
+        train.init_from_weights(config, state)
 
 
 @pytest.mark.slow
@@ -425,7 +425,7 @@ def test_twenty_bad_steps_in_a_row_end_the_run_and_the_checkpoint_stays(folder, 
     config = tiny()
     config.train.steps = 2
     good = run(config, folder, tmp_path)
-    real = train.pipeline.train_batches
+    real = pipeline.train_batches
 
     def poisoned(*args, **options):
         batches = real(*args, **options)
@@ -440,7 +440,7 @@ def test_twenty_bad_steps_in_a_row_end_the_run_and_the_checkpoint_stays(folder, 
 
         return Poisoned()
 
-    monkeypatch.setattr(train.pipeline, "train_batches", poisoned)
+    monkeypatch.setattr(pipeline, "train_batches", poisoned)
     config.train.steps = 60
     config.train.checkpoint_every = 1000
     with pytest.raises(UsageError, match=r"20 steps in a row, up to step 22 \(images \d+\.png, .*\d+\.png\)"):
@@ -452,7 +452,7 @@ def test_a_signal_saves_the_step_and_the_next_run_goes_on(folder, tmp_path, monk
     config = tiny()
     config.train.steps = 6
     whole = run(config, folder, tmp_path / "whole")
-    real = train.pipeline.train_batches
+    real = pipeline.train_batches
 
     def interrupting(*args, **options):
         batches = real(*args, **options)
@@ -472,7 +472,7 @@ def test_a_signal_saves_the_step_and_the_next_run_goes_on(folder, tmp_path, monk
         return Interrupting()
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.pipeline, "train_batches", interrupting)
+        patch.setattr(pipeline, "train_batches", interrupting)
         with pytest.raises(SystemExit) as end:
             run(config, folder, tmp_path / "stopped")
     assert end.value.code == 42

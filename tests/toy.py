@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import base
+from dpconv_jax import steps
 from dpconv_jax.models.convention import UNIT
 from dpconv_jax.models.generator import Generator
 from dpconv_jax.models.vgg16 import BLOCKS, VGG16
@@ -59,6 +60,11 @@ def tiny(*, name: str = "toy") -> ConfigDict:
     config.eval.batch_size = 4
     config.eval.bootstrap = 10
     return config
+
+
+def rate(config: ConfigDict) -> steps.LearningRate:
+    """As for twenty photos."""
+    return steps.schedule(config.optim, steps=config.train.steps, steps_per_epoch=5)
 
 
 def twenty_photos(path: pathlib.Path) -> pathlib.Path:

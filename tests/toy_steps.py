@@ -21,6 +21,7 @@ from jax.flatten_util import ravel_pytree
 from toy import Toy, tiny
 
 from dpconv_jax import processes, sharding, steps, train
+from dpconv_jax.experiment import Experiment
 from dpconv_jax.models import GENERATORS
 
 STEPS = 20
@@ -39,17 +40,16 @@ def main(optimizer: str, photos: str, out: str) -> None:
     config.data.dir = photos
     config.train.batch_size = 8
     config.optim.generator_lr = config.optim.discriminator_lr = {"sgd": 0.01, "adam": 2e-3}[optimizer]
-    mesh = train.check(config)
-    source = train.open_source(config, "train")
-    gan = steps.build(config, steps_per_epoch=1)
+    experiment = Experiment.of(config)
+    gan, mesh = experiment.gan, experiment.mesh
     if optimizer == "sgd":
         gan = dataclasses.replace(gan, generator_optimizer=optax.identity(), discriminator_optimizer=optax.identity())
     whole = sharding.replicated(mesh)
-    step = train.compile_step(gan, config, mesh)
+    step = train.compile_step(gan, experiment.learning_rate, mesh)
     gather = jax.jit(lambda arrays: arrays, out_shardings=whole)
-    state = jax.device_put(steps.initialise(gan, config), whole)
+    state = jax.device_put(steps.initialise(gan), whole)
     initial = flat(state)
-    batches = train.open_batches(config, source, start=0)
+    batches = experiment.batches(start=0)
     digest, rows = hashlib.sha256(), []
     for _ in range(STEPS):
         batch = next(batches)

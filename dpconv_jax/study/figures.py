@@ -28,7 +28,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from dpconv_jax import door, folder, holes, photo, train
+from dpconv_jax import door, experiment, folder, holes, photo
 from dpconv_jax.data import pipeline
 from dpconv_jax.data.decode import BadImageError
 from dpconv_jax.errors import UsageError
@@ -88,7 +88,7 @@ def batches(config: ConfigDict, *, photos: int, seed: int, ids: Sequence[str]) -
 
     Raises UsageError for an id that the validation split has not.
     """
-    source, preparation = train.open_source(config, "validation"), train.preparation(config, "validation")
+    source, preparation = experiment.open_source(config, "validation"), experiment.preparation(config, "validation")
     places = {source[index]["id"]: index for index in range(len(source))}
     if missing := [id for id in ids if id not in places]:
         raise UsageError(f"--ids: no photo {', '.join(missing)} in the validation split; {min(places)} is one")

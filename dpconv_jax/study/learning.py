@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from dpconv_jax import compilation, config_door, door, processes, report, train
 from dpconv_jax.errors import UsageError
+from dpconv_jax.experiment import Experiment
 from dpconv_jax.files import write_whole
 from dpconv_jax.report import dress, png
 from dpconv_jax.signals import Stop
@@ -73,14 +74,14 @@ def settings(config: ConfigDict, *, method: str, seed: int) -> ConfigDict:
 
 
 def learn(config: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
-    """Trains in `folder` unless that is done, as its log says. Raises UsageError as `train.train_to_the_end` does."""
+    """Trains in `folder` unless that is done, as its log says. Raises UsageError as `train.train` does."""
     steps, _ = report.read_curves(folder / "metrics.jsonl").get("val/l1", ((), ()))
     if processes.agreed(len(steps) > 0 and steps[-1] == config.train.steps):
         compare(config, folder)
         print(f"{folder} is done", flush=True)
         return
     print(f"training in {folder}", flush=True)
-    train.train_to_the_end(config, folder, stop=stop)
+    train.train(Experiment.of(config), folder, stop=stop)
 
 
 def read(folder: pathlib.Path, *, method: str, seed: int) -> Curve:

@@ -15,6 +15,7 @@ from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import newest_step, restore_generator
 from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import Padded, outputs
+from dpconv_jax.experiment import Experiment, open_source
 from dpconv_jax.inpainter import Inpainter
 from dpconv_jax.signals import Stop
 from dpconv_jax.weights import model_file
@@ -73,14 +74,14 @@ def check(config: ConfigDict, workdir: pathlib.Path) -> None:
         if name not in known:
             raise UsageError(f"config.methods: {name!r} is unknown; known: {', '.join(known)}")
     for dataset in config.datasets:
-        train.open_source(shared(config, dataset), "validation")
+        open_source(shared(config, dataset), "validation")
         for method in (name for name in config.methods if is_learned(config, name)):
             _check_learned(config, workdir / dataset / method, method=method, dataset=dataset)
 
 
 def _check_learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dataset: str) -> None:
     mine = settings(config, method=method, dataset=dataset)
-    train.check(mine)
+    experiment = Experiment.of(mine)
     given = given_weights(config, method=method, dataset=dataset)
     if given is not None:
         network = model.load(given, step=None)
@@ -101,8 +102,7 @@ def _check_learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dat
         if step > mine.train.steps:
             raise UsageError(f"train.steps is {mine.train.steps}; it must be at least {step}, where {folder} is")
     if step != mine.train.steps:
-        train.load_vgg(mine)
-        train.open_source(mine, "train")
+        experiment.open()
 
 
 # ---- methods ----
@@ -132,7 +132,7 @@ def trained(mine: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
     if processes.agreed(newest_step(folder) == mine.train.steps and restore_generator(folder)[2] == mine.train.steps):
         return
     print(f"training {folder}", flush=True)
-    train.train_to_the_end(mine, folder, stop=stop)
+    train.train(Experiment.of(mine), folder, stop=stop)
 
 
 def digest(params: model_file.Params) -> str:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from dpconv_jax import processes, sharding, train
+from dpconv_jax import processes, sharding
 from dpconv_jax.errors import UsageError
+from dpconv_jax.experiment import Validation, open_validation
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.panel import Truth
 from dpconv_jax.progress import Counter
@@ -35,7 +36,7 @@ class Arena(NamedTuple):
 
     common: ConfigDict
     folder: pathlib.Path
-    validation: train.Validation
+    validation: Validation
     manifest: Manifest
     entries: list[Entry]
 
@@ -65,7 +66,7 @@ class Table:
 
     def _open(self, dataset: str, externals: Mapping[str, pathlib.Path]) -> Arena:
         common, folder = lineup.shared(self.config, dataset), self.workdir / dataset
-        validation = train.open_validation(common)
+        validation = open_validation(common)
         try:
             with processes.main_first("manifest"):
                 fixed = manifest.opened(folder / "manifest.jsonl", validation)

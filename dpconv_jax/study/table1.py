@@ -20,7 +20,8 @@ import sys
 
 from ml_collections import ConfigDict
 
-from dpconv_jax import compilation, config_door, door, processes, train
+from dpconv_jax import compilation, config_door, door, processes
+from dpconv_jax.experiment import open_validation
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.progress import Counter
@@ -65,7 +66,7 @@ def verify(config: ConfigDict, workdir: pathlib.Path) -> int:
     for dataset in config.datasets:
         common = lineup.shared(config, dataset)
         recorded = Manifest(workdir / dataset / "manifest.jsonl")
-        count = manifest.verify(recorded, train.open_validation(common))
+        count = manifest.verify(recorded, open_validation(common))
         print(f"{recorded.path}: {count} holes are as recorded, sha256 {recorded.sha256}")
     return 0
 
@@ -74,7 +75,7 @@ def export(config: ConfigDict, out: pathlib.Path, *, command: str) -> int:
     """Writes masked images and masks of every dataset. Raises UsageError where that cannot be done."""
     for dataset in config.datasets:
         common = lineup.shared(config, dataset)
-        validation = train.open_validation(common)
+        validation = open_validation(common)
         with Counter(total=validation.images * len(BUCKETS), unit="images") as counter:
             count = entries.export(out, dataset, validation, said=counter.advance)
         print(f"{out}: {count} masked images of {dataset}")

@@ -207,11 +207,11 @@ def test_a_crash_changes_no_bit_of_what_a_training_comes_to(start, photos, tmp_p
         assert (f"going on from step {kept}" in said) == (name == "broken")
     monkeypatch.setitem(GENERATORS, "toy", Toy)
     config = tiny()
-    gan = steps.build(config, steps_per_epoch=1)
+    gan = steps.build(config)
     states = []
     for name in ("broken", "whole"):
         checkpoints = Checkpoints(tmp_path / name / "checkpoints", keep=1)
-        states.append(checkpoints.restore_newest(steps.initialise(gan, config)))
+        states.append(checkpoints.restore_newest(steps.initialise(gan)))
         checkpoints.close()
     assert [int(state.step) for state in states] == [kept + 4] * 2
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *states)))

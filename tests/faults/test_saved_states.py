@@ -17,6 +17,7 @@ from toy import Toy, tiny, twenty_photos
 
 from dpconv_jax import sharding, steps, train
 from dpconv_jax.checkpoints import Checkpoints, newest_step
+from dpconv_jax.experiment import Experiment
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.trees import Tree
 
@@ -130,14 +131,14 @@ def test_a_training_on_two_devices_goes_on_with_others(devices, tmp_path, monkey
     monkeypatch.setitem(GENERATORS, "toy", Toy)
     config = tiny()
     config.data.dir = str(twenty_photos(tmp_path))
-    gan = steps.build(config, steps_per_epoch=1)
-    source = train.open_source(config, "train")
+    experiment = Experiment.of(config)
+    gan = experiment.gan
 
     def placed(count: int) -> steps.GanState:
-        return jax.device_put(steps.initialise(gan, config), sharding.replicated(sharding.data_mesh(count)))
+        return jax.device_put(steps.initialise(gan), sharding.replicated(sharding.data_mesh(count)))
 
     mesh, state = sharding.data_mesh(2), placed(2)
-    step, batches = train.compile_step(gan, config, mesh), train.open_batches(config, source, start=0)
+    step, batches = train.compile_step(gan, experiment.learning_rate, mesh), experiment.batches(start=0)
     for _ in range(2):
         batch = next(batches)
         arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
@@ -150,6 +151,6 @@ def test_a_training_on_two_devices_goes_on_with_others(devices, tmp_path, monkey
     again = restored(tmp_path / "checkpoints", placed(devices))
     assert equal(again, state)
     assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(again))
-    following = next(train.open_batches(config, source, start=int(again.step)))
+    following = next(experiment.batches(start=int(again.step)))
     expected = next(batches)
     assert all(np.array_equal(following[name], expected[name]) for name in expected)
