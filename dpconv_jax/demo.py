@@ -60,8 +60,8 @@ def inpaint(
     mask: str | None,
     *,
     colour: str,
-    max_pixels: int,
     folder: str | os.PathLike[str],
+    max_pixels: int = MAX_PIXELS,
 ) -> Result:
     """Fills what was painted on a photo, and what its mask file says.
 

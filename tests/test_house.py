@@ -216,6 +216,17 @@ def test_options_are_keyword_only(path: pathlib.Path):
             assert {*options} <= {"None"}, f"{path.name}:{function.lineno}: {function.name}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_function_takes_more_than_six_parameters(path: pathlib.Path):
+    """Options with defaults apart; more are one thing with a name. Numba's functions take bare arrays and numbers."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and "compiled" not in map(ast.unparse, node.decorator_list):
+            options = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
+            taken = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            needed = len(taken) - len(options) - (taken[:1] in (["self"], ["cls"]))
+            assert needed <= 6, f"{path.name}:{node.lineno}: {node.name}"
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if name(path) not in SELF_EXPLAINING], ids=name)
 def test_public_names_are_documented(path: pathlib.Path):
     tree = ast.parse(path.read_text())

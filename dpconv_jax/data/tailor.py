@@ -299,9 +299,10 @@ def ripple(waves: Array, s: Array) -> Array:
 
 
 def skirt(
-    rng: np.random.Generator, cloth: Fabric, y: float, length: float, waist: float, hip: float, hem: float, folds: str
+    rng: np.random.Generator, cloth: Fabric, y: float, length: float, half: tuple[float, float, float], folds: str
 ) -> Piece:
-    """A skirt hanging from height `y`; half widths."""
+    """A skirt hanging from height `y`; half widths of waist, hip (0: it falls straight) and hem."""
+    waist, hip, hem = half
     waves = _waves(rng, float(np.clip((hem - waist) * 1.6, 0.15, 1)))
     bottom = y + length
     side = (

@@ -180,9 +180,7 @@ def dress(rng: np.random.Generator) -> list[Piece]:
         cloth.main,
         waist_y - 0.02,
         rng.uniform(0.8, 1.7),
-        waist,
-        waist + 0.06 if folds == "soft" else 0.0,
-        hem,
+        (waist, waist + 0.06 if folds == "soft" else 0.0, hem),
         folds,
     )
     pieces = [tailor.back_neck(cut, line, cloth.solid), skirt]
@@ -333,7 +331,7 @@ def skirt(rng: np.random.Generator) -> list[Piece]:
     folds = rng.choice(["drape", "pleats", "soft"], p=[0.45, 0.3, 0.25])
     waist, length = rng.uniform(0.3, 0.36), rng.uniform(0.7, 1.45)
     hem = rng.uniform(0.36, 0.48) if folds == "soft" else rng.uniform(0.55, 0.95)
-    body = tailor.skirt(rng, cloth.main, 0.06, length, waist, 0.44 if folds == "soft" else 0.0, hem, folds)
+    body = tailor.skirt(rng, cloth.main, 0.06, length, (waist, 0.44 if folds == "soft" else 0.0, hem), folds)
     back = np.concatenate(
         [curve((-waist, 0.0), (0, -0.03), (waist, 0.0)), curve((waist, 0.03), (0, 0.08), (-waist, 0.03))]
     )

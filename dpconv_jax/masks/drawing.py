@@ -85,8 +85,8 @@ def eval_mask(
     bucket: int,
     size: tuple[int, int],
     preset: str,
-    region: np.ndarray | None,
-    min_coverage: float,
+    region: np.ndarray | None = None,
+    min_coverage: float = 0.05,
     files: Files | None = None,
 ) -> np.ndarray:
     """The fixed evaluation mask of an example: `draw` with a generator seeded by (seed, example id, bucket) alone."""
