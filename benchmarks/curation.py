@@ -42,7 +42,7 @@ def main() -> None:
     def scores(filled: np.ndarray, image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
         panel = Panel(networks, bootstrap=0, seed=0)
         panel.add(output=filled[None], target=image[None], mask=mask[None])
-        found = {score.metric: score.value for score in panel.scores()}
+        found = {metric: score.value for metric, score in panel.scores().items()}
         return found["l1_percent"], found["lpips_oxford"]
 
     for bucket in (1, 2):

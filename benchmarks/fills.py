@@ -104,7 +104,7 @@ def main() -> None:
     print("|" + "---|" * (len(METRICS) + 6))
     for bucket in range(3):
         for name in fills:
-            scores = {score.metric: score.value for score in panels[name, bucket].scores()}
+            scores = {metric: found.value for metric, found in panels[name, bucket].scores().items()}
             means[name] = [scores[metric] for metric in METRICS]
             row = [f"{mean:.{digits}f}" for mean, digits in zip(means[name], (3, 2, 4, 4), strict=True)]
             row += [

@@ -1,30 +1,21 @@
 """How far a set of images is from the set of their truths, by the features or logits that a network gives them.
 
-Pure NumPy and SciPy in float64. Sets are pairs: row i of both is the same photo, features (N, D) or logits (N, K). An
-`Estimate` carries a standard error made of the influence of each pair on the value (the infinitesimal jackknife). No
-pair is drawn twice, as a bootstrap would: repeated images raise a distance by themselves. The error is of the choice of
-images; a distance of N images is also too large by a term of order 1/N, so compare distances of equal N only.
+Pure NumPy and SciPy in float64. Sets are pairs: row i of both is the same photo, features (N, D) or logits (N, K). The
+interval of an estimate is normal, its standard error made of the influence of each pair on the value (the infinitesimal
+jackknife). No pair is drawn twice, as a bootstrap would: repeated images raise a distance by themselves. The error is
+of the choice of images; a distance of N images is also too large by a term of order 1/N, so compare distances of equal
+N only.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.special
 from numpy.typing import ArrayLike
 
-
-class Estimate(NamedTuple):
-    """A value and its standard error over the choice of images."""
-
-    value: float
-    error: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The normal 95 % interval: (low, high)."""
-        return self.value - 1.96 * self.error, self.value + 1.96 * self.error
+from dpconv_jax import estimates
+from dpconv_jax.estimates import Estimate
 
 
 def _table(rows: ArrayLike) -> np.ndarray:
@@ -60,7 +51,7 @@ def frechet(a: ArrayLike, b: ArrayLike) -> Estimate:
     spread = np.square(x).sum(axis=1) + np.square(y).sum(axis=1) - roots
     influence = 2 * (x - y) @ shift + spread
     value = float(shift @ shift + spread.sum() / (len(x) - 1))
-    return Estimate(max(value, 0.0), _error(influence))
+    return estimates.normal(max(value, 0.0), error=_error(influence), n=len(x))
 
 
 def kernel(a: ArrayLike, b: ArrayLike, *, subset_size: int = 1000, subsets: int = 100, seed: int) -> float:
@@ -83,7 +74,7 @@ def paired_kernel(a: ArrayLike, b: ArrayLike, *, subset_size: int = 1000, subset
     The mean over `subsets` random subsets of `subset_size` pairs, or, where there are no more than that, one estimate
     from all. Gretton et al. 2012, Eq. (4): no x_i meets its own y_i. Composites depend on their truths, and with those
     terms, which are harmless for independent sets, the distance would come out too small; without, equal sets have
-    distance 0. The error is of the mean, not the deviation among subsets. Raises ValueError as `frechet`.
+    distance 0. The interval is of the mean, not the deviation among subsets. Raises ValueError as `frechet`.
     """
     x, y = _pairs(a, b)
     size = min(len(x), subset_size)
@@ -97,7 +88,8 @@ def paired_kernel(a: ArrayLike, b: ArrayLike, *, subset_size: int = 1000, subset
         means.append(rows.mean())
         variances.append((2 * rows).var(ddof=1))
     choice_of_subsets = (1 - size / len(x)) / (size * len(draws))
-    return Estimate(float(np.mean(means)), math.sqrt(np.mean(variances) * (1 / len(x) + choice_of_subsets)))
+    error = math.sqrt(np.mean(variances) * (1 / len(x) + choice_of_subsets))
+    return estimates.normal(float(np.mean(means)), error=error, n=len(x))
 
 
 def _subsets(rng: np.random.Generator, n: int, size: int, count: int) -> list[np.ndarray]:
@@ -147,7 +139,7 @@ def inception_score(logits: ArrayLike) -> Estimate:
     p = np.exp(log_p)
     divergences = scipy.special.rel_entr(p, p.mean(axis=0)).sum(axis=1)
     value = math.exp(divergences.mean())
-    return Estimate(value, value * _error(divergences))
+    return estimates.normal(value, error=value * _error(divergences), n=len(p))
 
 
 def inception_kl(truth: ArrayLike, composite: ArrayLike) -> np.ndarray:

@@ -1,15 +1,12 @@
-"""Method x hole-ratio bucket -> metrics of the composites, with intervals; the masks' manifest; examples to look at.
+"""Methods x hole-ratio buckets -> every metric of the composites, with intervals; the masks' manifest; examples to see.
 
-A method is any function (images, masks) -> outputs on whole batches: float32 NHWC images in [0, 1] whose hole pixels
-are zeroed, so that no method can read the truth; masks (B, H, W, 1), 1 = valid; outputs (B, H, W, 3) in [0, 1], used
-in the holes only.
+Images are float32 NHWC in [0, 1], masks (B, H, W, 1), 1 = valid.
 """
 
 import csv
 import hashlib
 import heapq
 import io
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,21 +20,30 @@ from dpconv_jax import masks, metrics, processes
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
+from dpconv_jax.panel import Networks, Panel, Scores
 
-BatchMethod = Callable[[np.ndarray, np.ndarray], ArrayLike]
 Batch = Mapping[str, Any]  # of data.pipeline.eval_batches: image, mask, row (of the masks' manifest)
+Batches = Callable[[int], Iterable[Batch]]  # of a bucket
 
 
-class Row(NamedTuple):
-    """Mean of one metric over one bucket's composites, its bootstrap 95 % interval, and how many images entered it."""
+class Padded(NamedTuple):
+    """A batch of full size: `masked` is `image` with zeros in the holes, all float32."""
 
-    method: str
-    bucket: int
-    metric: str  # a `name` of metrics.METRICS
-    value: float
-    lo: float
-    hi: float
-    n: int
+    image: np.ndarray
+    mask: np.ndarray
+    masked: np.ndarray
+    count: int  # rows that are not padding
+    batch: Batch
+
+
+class Method(NamedTuple):
+    """What fills holes: a network, a baseline, or images that others made."""
+
+    name: str
+    identity: dict[str, Any]  # what its outputs depend on, as JSON has it
+    fill: Callable[
+        [Padded], np.ndarray
+    ]  # outputs (B, H, W, 3) float32, used in the holes only; reads no true pixel there
 
 
 class Example(NamedTuple):
@@ -56,32 +62,19 @@ class Example(NamedTuple):
 class Evaluation(NamedTuple):
     """`manifest` is the sha256 of manifest.jsonl: equal hashes mean equal images, masks and order."""
 
-    rows: list[Row]
+    scores: dict[tuple[str, int], Scores]  # by method and bucket
     examples: list[Example]
     manifest: str
 
-
-@jax.jit
-def _composite_and_metrics(
-    output: ArrayLike, target: ArrayLike, mask: ArrayLike
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    composite = metrics.composite(output=output, target=target, mask=mask)
-    return composite, metrics.per_image(composite, target, mask)
+    @property
+    def methods(self) -> list[str]:
+        """Their names, in order."""
+        return list(dict.fromkeys(name for name, _ in self.scores))
 
 
 @jax.jit
 def _composite_l1(output: ArrayLike, target: ArrayLike, mask: ArrayLike) -> jax.Array:
     return metrics.l1(metrics.composite(output=output, target=target, mask=mask), target)
-
-
-class Padded(NamedTuple):
-    """A batch of full size: `masked` is `image` with zeros in the holes, all float32."""
-
-    image: np.ndarray
-    mask: np.ndarray
-    masked: np.ndarray
-    count: int  # rows that are not padding
-    batch: Batch
 
 
 def padded(batches: Iterable[Batch], bucket: int) -> Iterator[Padded]:
@@ -101,16 +94,7 @@ def padded(batches: Iterable[Batch], bucket: int) -> Iterator[Padded]:
         raise UsageError(f"no validation image for the hole-ratio bucket {BUCKETS[bucket]}: nothing to evaluate")
 
 
-def outputs(name: str, method: BatchMethod, batch: Padded) -> np.ndarray:
-    """What `method` makes of a batch, padding included; ValueError for an output of another shape."""
-    # Copies: a method that writes into its arguments must not change what the next one sees.
-    output = np.asarray(method(batch.masked.copy(), batch.mask.copy()), np.float32)
-    if output.shape != batch.image.shape:
-        raise ValueError(f"method {name!r} gave {output.shape} for images {batch.image.shape}")
-    return output
-
-
-def validation_l1(method: BatchMethod, batches_for_bucket: Callable[[int], Iterable[Batch]]) -> float:
+def validation_l1(method: Method, batches_for_bucket: Batches) -> float:
     """l1 % of the composites, mean over images, then over the three buckets; what "best checkpoint" means.
 
     Of several processes each gives batches of its own, and gets the mean over all.
@@ -120,82 +104,80 @@ def validation_l1(method: BatchMethod, batches_for_bucket: Callable[[int], Itera
     for bucket in range(len(BUCKETS)):
         values = []
         for batch in padded(batches_for_bucket(bucket), bucket):
-            output = outputs("validation", method, batch)
-            values.append(np.asarray(_composite_l1(output, batch.image, batch.mask))[: batch.count])
+            values.append(np.asarray(_composite_l1(method.fill(batch), batch.image, batch.mask))[: batch.count])
         means.append(100.0 * np.concatenate(processes.gathered(np.concatenate(values))).mean(dtype=np.float64))
     return float(np.mean(means))
 
 
 def evaluate(
-    methods: Mapping[str, BatchMethod],
-    batches_for_bucket: Callable[[int], Iterable[Batch]],
+    methods: Sequence[Method],
+    batches_for_bucket: Batches,
     *,
     out_dir: str | os.PathLike[str] | None,
     bootstrap: int,
     seed: int,
     examples: int = 2,
 ) -> Evaluation:
-    """Every method on the same images and masks of the three buckets.
+    """Every method on the same images and masks of the three buckets, by the metrics that need no network.
 
     Of several processes each gives batches of its own, and gets the evaluation of all.
     Writes `out_dir`/metrics.csv (one line an image and method) and `out_dir`/manifest.jsonl (one `masks.Row` a mask),
     each whole or not at all; None writes nothing. `bootstrap` resamples stand behind each interval, drawn from `seed`;
-    `examples` images of a bucket are kept, drawn by a hash of their ids. An image that a method restores exactly has
-    no PSNR: it is left out of that mean, and `n` is less.
+    `examples` images of a bucket are kept, drawn by a hash of their ids.
     Raises UsageError for an empty bucket, ValueError for an output of the wrong shape.
     """
-    lines: list[dict[str, Any]] = []
+    lines: list[list[Any]] = []
     manifest: list[masks.Row] = []
-    rows: list[Row] = []
+    scores: dict[tuple[str, int], Scores] = {}
     kept: list[Example] = []
+    names = sorted(metric.name for metric in metrics.METRICS)
     for bucket in range(len(BUCKETS)):
-        parts = processes.gathered(_measured(methods, batches_for_bucket(bucket), bucket=bucket, examples=examples))
-        manifest += [entry for part in parts for entry in part.manifest]
-        kept += heapq.nsmallest(examples, [example for part in parts for example in part.shown], key=_draw)
-        for name in methods:
-            mine = [line for part in parts for line in part.lines[name]]
-            lines += mine
-            for metric in metrics.METRICS:
-                values = [line[metric.name] for line in mine]
-                rows.append(_row(name, bucket, metric.name, values, bootstrap, seed))
+        panels = {method.name: Panel(Networks(), bootstrap=bootstrap, seed=seed) for method in methods}
+        shown, entries = _measure(methods, batches_for_bucket(bucket), panels, bucket=bucket, examples=examples)
+        first, *others = processes.gathered((panels, shown, entries))
+        panels, shown, entries = first
+        for theirs, theirs_shown, theirs_entries in others:
+            shown, entries = shown + theirs_shown, entries + theirs_entries
+            for name, panel in panels.items():
+                panel.extend(theirs[name])
+        kept += heapq.nsmallest(examples, shown, key=_draw)
+        manifest += entries
+        for name, panel in panels.items():
+            scores[name, bucket] = panel.scores()
+            columns = panel.per_image()
+            for entry, *values in zip(entries, *(columns[metric].tolist() for metric in names), strict=True):
+                lines.append([name, entry.id, bucket, entry.ratio, entry.coverage, *values])
     recorded = masks.manifest_text(manifest).encode()
     if out_dir is not None:
         out_dir = Path(out_dir)
         out_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(out_dir / "metrics.csv", _csv(lines).encode(errors="surrogateescape"))
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(
+            [["method", "id", "bucket", "ratio", "coverage", *names], *lines]
+        )
+        write_whole(out_dir / "metrics.csv", text.getvalue().encode(errors="surrogateescape"))
         write_whole(out_dir / "manifest.jsonl", recorded)
-    return Evaluation(rows, kept, hashlib.sha256(recorded).hexdigest())
+    return Evaluation(scores, kept, hashlib.sha256(recorded).hexdigest())
 
 
-class _Measured(NamedTuple):
-    """What one process has of a bucket: the lines of metrics.csv by method, the masks, and images to show."""
-
-    lines: dict[str, list[dict[str, Any]]]
-    manifest: list[masks.Row]
-    shown: list[Example]
-
-
-def _measured(methods: Mapping[str, BatchMethod], batches: Iterable[Batch], *, bucket: int, examples: int) -> _Measured:
-    lines: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
-    manifest: list[masks.Row] = []
+def _measure(
+    methods: Sequence[Method], batches: Iterable[Batch], panels: dict[str, Panel], *, bucket: int, examples: int
+) -> tuple[list[Example], list[masks.Row]]:
+    """Feeds this process's images of a bucket to the panels; returns some to show, and the masks."""
     shown: list[Example] = []
+    entries: list[masks.Row] = []
     for batch in padded(batches, bucket):
-        entries = batch.batch["row"]
-        manifest += entries
-        pictures = _examples(batch, entries)
-        for name, method in methods.items():
-            output = outputs(name, method, batch)
-            composites, measured = jax.device_get(_composite_and_metrics(output, batch.image, batch.mask))
+        entries += batch.batch["row"]
+        pictures = _examples(batch, batch.batch["row"])
+        for method in methods:
+            output = method.fill(batch)
+            panels[method.name].add(output=output, target=batch.image, mask=batch.mask, count=batch.count)
+            composites = np.asarray(metrics.composite(output=output, target=batch.image, mask=batch.mask))
             for i, example in enumerate(pictures):
-                example.raw[name] = output[i].copy()
-                example.composite[name] = composites[i].copy()
-            columns = {metric: column.tolist() for metric, column in measured.items()}
-            for i, entry in enumerate(entries):
-                known = {"id": entry.id, "bucket": bucket, "ratio": entry.ratio, "coverage": entry.coverage}
-                values = {metric: column[i] for metric, column in columns.items()}
-                lines[name].append({"method": name, **known, **values})
+                example.raw[method.name] = output[i].copy()
+                example.composite[method.name] = composites[i].copy()
         shown = heapq.nsmallest(examples, shown + pictures, key=_draw)
-    return _Measured(lines, manifest, shown)
+    return shown, entries
 
 
 def _examples(batch: Padded, entries: Sequence[masks.Row]) -> list[Example]:
@@ -216,19 +198,3 @@ def _examples(batch: Padded, entries: Sequence[masks.Row]) -> list[Example]:
 
 def _draw(example: Example) -> bytes:
     return hashlib.sha256(f"{example.bucket} {example.id}".encode(errors="surrogateescape")).digest()
-
-
-def _row(method: str, bucket: int, metric: str, values: list[float], bootstrap: int, seed: int) -> Row:
-    # +inf is the PSNR of identical images; NaN stays, so that a broken output shows in the mean.
-    finite = np.array([v for v in values if v != math.inf])
-    mean = float(finite.mean()) if len(finite) else math.inf
-    low, high = metrics.bootstrap_interval(finite, resamples=bootstrap, seed=seed)
-    return Row(method, bucket, metric, mean, low, high, len(finite))
-
-
-def _csv(lines: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()

@@ -12,13 +12,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dpconv_jax import masks, metrics, sharding, steps
-from dpconv_jax.baselines import classical
 from dpconv_jax.data import pipeline, sources
 from dpconv_jax.errors import UsageError
-from dpconv_jax.inpainter import Inpainter
+from dpconv_jax.evaluate import Method
+from dpconv_jax.methods import Network, baselines
 from dpconv_jax.models.generator import Generator
 from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.signals import Stop
+from dpconv_jax.trees import Tree
 from dpconv_jax.weights import vgg16
 
 NAMES = {  # field -> what it may be called
@@ -66,6 +67,7 @@ class Experiment:
     config: ConfigDict
     gan: steps.Gan
     mesh: Mesh
+    baselines: tuple[Method, ...]  # beside which the network is evaluated
 
     @classmethod
     def of(cls, config: ConfigDict) -> Self:
@@ -79,8 +81,7 @@ class Experiment:
                 raise UsageError(f"{name} is {config[name]!r}; known: {', '.join(known)}")
         gan = steps.build(config)
         _check(config, gan.generator)
-        classical.batched(config.eval.baselines)
-        return cls(config, gan, mesh)
+        return cls(config, gan, mesh, tuple(baselines(config.eval.baselines)))
 
     @functools.cached_property
     def source(self) -> sources.Source:
@@ -102,10 +103,12 @@ class Experiment:
         return vgg16.load(self.config.vgg.weights)
 
     @functools.cached_property
-    def inpaint(self) -> Inpainter:
-        """The generator over the mesh, for any parameters."""
-        graph = nnx.graphdef(self.gan.generator)
-        return Inpainter(graph, self.mesh, batch_size=self.config.eval.batch_size)
+    def _network(self) -> Network:
+        return Network(nnx.graphdef(self.gan.generator), self.mesh, batch_size=self.config.eval.batch_size)
+
+    def method(self, params: Tree) -> Method:
+        """The generator with these parameters and statistics, over the mesh; nothing keeps its results."""
+        return self._network.method(self.config.model.name, params, identity={})
 
     @functools.cached_property
     def learning_rate(self) -> steps.LearningRate:

@@ -1,11 +1,10 @@
-"""How far an inpainted image is from the truth: l1, hole l1, PSNR, SSIM, the paper's PSNR, and bootstrap intervals.
+"""How far an inpainted image is from the truth: l1, hole l1, PSNR, SSIM and the paper's PSNR.
 
 Every metric takes float images (B, H, W, 3) in [0, 1] and returns one float32 value an image, shape (B,).
 Masks are (B, H, W, 1) with 1 = valid and 0 = hole. All are pure jnp and may be jitted.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -144,19 +143,3 @@ def per_image(image: ArrayLike, target: ArrayLike, mask: ArrayLike) -> dict[str,
         "psnr_db": psnr(image, target),
         "ssim": ssim(image, target),
     }
-
-
-def bootstrap_interval(
-    values: np.ndarray, *, resamples: int, seed: int, statistic: Callable[[np.ndarray], float] = np.mean
-) -> tuple[float, float]:
-    """Percentile bootstrap 95 % interval of a statistic of `values` (N,), of their mean by default: (low, high).
-
-    NaN, NaN for fewer than two values. One seed resamples the same images for every method with the same N.
-    """
-    values = np.asarray(values, np.float64)
-    if len(values) < 2 or resamples < 1:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(seed)
-    drawn = [statistic(values[rng.integers(len(values), size=len(values))]) for _ in range(resamples)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(low), float(high)

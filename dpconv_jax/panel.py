@@ -1,4 +1,4 @@
-"""Every metric of the benchmark for one method on one dataset and bucket: batches in, scores with intervals out.
+"""Every metric for one method on one dataset and bucket: batches in, estimates with intervals out.
 
 Of composites, but for the metrics that are marked raw. A metric that cannot be computed has no value and says why;
 Inception's numbers are made with its published weights or not at all.
@@ -9,15 +9,14 @@ import hashlib
 import importlib.util
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from dpconv_jax import distributions, metrics
-from dpconv_jax.distributions import Estimate
+from dpconv_jax import distributions, estimates, metrics
+from dpconv_jax.estimates import Estimate
 from dpconv_jax.metrics import METRICS, Metric
 from dpconv_jax.models import inception, lpips, vgg16
 from dpconv_jax.models.inception import Inception
@@ -42,13 +41,13 @@ PANEL = (
     Metric("raw_psnr_db", "raw PSNR dB", ALL, True, 2, raw=True),
     Metric("raw_ssim", "raw SSIM", "all pixels but a border of 5", True, 4, raw=True),
 )
-INFINITE = ("psnr_db", "raw_psnr_db")  # for identical images
 OF_LPIPS = ("lpips", "lpips_oxford")
 OF_INCEPTION = ("fid", "kid", "kid_paired", "p_ids", "u_ids", "inception_score", "inception_kl")
 OF_SVM = ("p_ids", "u_ids")
 OF_TWO = ("fid", "kid", "kid_paired", "p_ids", "u_ids", "inception_score", "fd_vgg16")  # one image has no distribution
 
 Columns = dict[str, np.ndarray]  # one row an image
+Scores = dict[str, Estimate]  # of every metric of PANEL, by its name and in its order
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,20 +57,6 @@ class Networks:
     inception: Inception | None = None
     lpips: LPIPS | None = None
     vgg16: VGG16 | None = None
-
-
-class Score(NamedTuple):
-    """A metric of one method, its 95 % interval and how many images entered it.
-
-    value: None where there is none, and `reason` says why. lo, hi: None where there is no interval.
-    """
-
-    metric: str  # a `name` of PANEL
-    value: float | None
-    lo: float | None
-    hi: float | None
-    n: int
-    reason: str = ""
 
 
 class Truth:
@@ -96,8 +81,7 @@ class Panel:
     """Collects the metrics of one method on one dataset and bucket.
 
     Means over images, P-IDS and U-IDS (with the SVM as it was fitted) and `psnr_paper_compat` have percentile bootstrap
-    intervals of `bootstrap` resamples drawn from `seed`; `kid` has none; the rest have those of
-    `distributions.Estimate`.
+    intervals of `bootstrap` resamples drawn from `seed`; `kid` has none; the rest have those of `distributions`.
     Panels of the same `truth` share the features of the true images; ValueError where it is of other networks.
     """
 
@@ -123,15 +107,13 @@ class Panel:
         Only the first `count` rows are images (None: all); the rest are padding, so that one compilation serves a short
         last batch too. What the output has outside [0, 1] is clipped, but not for the paper's PSNR.
 
-        Returns the per-image metrics by name, float64 (count,); a PSNR is +inf for identical images. Raises ValueError,
-        and adds nothing, for an output or a metric that is not finite, and for a mask without a hole.
+        Returns the per-image metrics by name, float64 (count,); a PSNR is +inf for identical images. What is not finite
+        in a hole makes them NaN, or with Inception raises ValueError.
         """
         output, target, mask = (np.asarray(array, np.float32) for array in (output, target, mask))
         rows = slice(len(target) if count is None else count)
         if not 1 <= rows.stop <= len(target):
             raise ValueError(f"count is {count}; it must lie in 1..{len(target)}, the size of the batch")
-        self._refuse("the output of image {} is not finite", ~np.isfinite(output[rows]))
-        self._refuse("the mask of image {} has no hole", np.min(mask[rows], axis=(1, 2, 3), keepdims=True) > 0.5)
         composite, error, measured = _measure(output, target, mask)
         if self.networks.lpips is not None:
             measured[self.networks.lpips.name] = _lpips(self.networks.lpips, composite, target)
@@ -140,66 +122,58 @@ class Panel:
         values = {name: np.asarray(column, np.float64)[rows] for name, column in measured.items()}
         if "logits" in truth:
             values["inception_kl"] = distributions.inception_kl(truth["logits"], made["logits"])
-        for name, column in values.items():
-            fine = np.isfinite(column) | ((column == math.inf) & (name in INFINITE))
-            self._refuse(name + " of image {} is not finite", ~fine)
         kept = {"error": np.asarray(error, np.float64)[rows]}
         kept |= {f"truth's {name}": column for name, column in truth.items()} | made
         self._values.append(values)
         self._kept.append(kept)
         return values
 
-    def _refuse(self, text: str, wrong: np.ndarray) -> None:
-        """ValueError for the first image with anything `wrong`, (count, ...); images count from 0 over all batches."""
-        rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
-        if len(rows):
-            raise ValueError(text.format(len(self) + rows[0]))
+    def extend(self, other: "Panel") -> None:
+        """Adds the images of another panel of the same networks."""
+        self._values += other._values
+        self._kept += other._kept
 
-    def scores(self) -> list[Score]:
-        """One for each metric of `PANEL`, in its order.
+    def per_image(self) -> Columns:
+        """What `add` returned, of all images. Raises ValueError where none was added."""
+        return _joined(self._values)
+
+    def scores(self) -> Scores:
+        """All that the images have so far; NaN where an output was not finite in a hole.
 
         Images identical to the truth have no PSNR: they are left out of it, and `n` is less. Raises ValueError where no
         image was added.
         """
-        if not self._values:
-            raise ValueError("no image was added")
+        found = {name: self._mean(column) for name, column in self.per_image().items()}
         kept = _joined(self._kept)
-        found = [self._mean(name, column) for name, column in _joined(self._values).items()]
-        found.append(self._bootstrapped("psnr_paper_compat", kept["error"], metrics.psnr_paper_compat, perfect=0.0))
+        found["psnr_paper_compat"] = self._bootstrapped(kept["error"], metrics.psnr_paper_compat, perfect=0.0)
         missing = self._missing(kept)
         if "fid" not in missing and self.networks.inception is not None:
             real, fake = kept["truth's pool"], kept["pool"]
-            found.append(self._estimated("fid", distributions.frechet(real, fake)))
-            found.append(Score("kid", distributions.kernel(real, fake, seed=self.seed), None, None, len(self)))
-            found.append(self._estimated("kid_paired", distributions.paired_kernel(real, fake, seed=self.seed)))
+            found["fid"] = distributions.frechet(real, fake)
+            found["kid"] = Estimate(distributions.kernel(real, fake, seed=self.seed), None, None, len(self))
+            found["kid_paired"] = distributions.paired_kernel(real, fake, seed=self.seed)
             # Salimans et al. computed the score without the bias of the logits.
             logits = kept["logits"] - np.asarray(self.networks.inception.head_bias)
-            found.append(self._estimated("inception_score", distributions.inception_score(logits)))
+            found["inception_score"] = distributions.inception_score(logits)
         if "p_ids" not in missing:
             paired, unpaired = distributions.paired_discriminative(kept["truth's pool"], kept["pool"])
-            found += [self._mean("p_ids", paired), self._mean("u_ids", unpaired)]
+            found |= {"p_ids": self._mean(paired), "u_ids": self._mean(unpaired)}
         if "fd_vgg16" not in missing:
-            found.append(self._estimated("fd_vgg16", distributions.frechet(kept["truth's vgg16"], kept["vgg16"])))
-        scores = {name: _empty(name, reason) for name, reason in missing.items()}
-        scores |= {score.metric: score for score in found}
-        return [scores[metric.name] for metric in PANEL]
+            found["fd_vgg16"] = distributions.frechet(kept["truth's vgg16"], kept["vgg16"])
+        scores = {name: estimates.missing(reason) for name, reason in missing.items()} | found
+        return {metric.name: scores[metric.name] for metric in PANEL}
 
-    def _mean(self, name: str, values: np.ndarray) -> Score:
-        return self._bootstrapped(name, values, np.mean, perfect=math.inf)
+    def _mean(self, values: np.ndarray) -> Estimate:
+        return self._bootstrapped(values, np.mean, perfect=math.inf)
 
     def _bootstrapped(
-        self, name: str, values: np.ndarray, statistic: Callable[[np.ndarray], float], *, perfect: float
-    ) -> Score:
+        self, values: np.ndarray, statistic: Callable[[np.ndarray], float], *, perfect: float
+    ) -> Estimate:
         """Of all values but `perfect` ones, those of images identical to the truth."""
         values = values[values != perfect]
         if not len(values):
-            return _empty(name, "every image is identical to its truth")
-        lo, hi = metrics.bootstrap_interval(values, resamples=self.bootstrap, seed=self.seed, statistic=statistic)
-        interval = (None, None) if math.isnan(lo) else (lo, hi)
-        return Score(name, float(statistic(values)), *interval, len(values))
-
-    def _estimated(self, name: str, estimate: Estimate) -> Score:
-        return Score(name, estimate.value, *estimate.interval, len(self))
+            return estimates.missing("every image is identical to its truth")
+        return estimates.bootstrapped(values, resamples=self.bootstrap, seed=self.seed, statistic=statistic)
 
     def _missing(self, kept: Columns) -> dict[str, str]:
         """Why a metric cannot be computed, by its name."""
@@ -229,11 +203,9 @@ def _fetch(name: str) -> str:
     return f"python -m dpconv_jax.weights fetch {name}"
 
 
-def _empty(name: str, reason: str) -> Score:
-    return Score(name, None, None, None, 0, reason)
-
-
 def _joined(batches: list[Columns]) -> Columns:
+    if not batches:
+        raise ValueError("no image was added")
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from ml_collections import ConfigDict
 
-from dpconv_jax.evaluate import Evaluation, Row
+from dpconv_jax.estimates import Estimate
+from dpconv_jax.evaluate import Evaluation
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import METRICS, Metric
@@ -57,7 +58,6 @@ def write(workdir: Path, run: Run, evaluation: Evaluation) -> Path:
     out where it is absent.
     """
     config, images_seen = run.config, run.step * run.config.train.batch_size
-    rows = evaluation.rows
     curves = read_curves(workdir / "metrics.jsonl")
     write_whole(workdir / "report.png", png(draw(run, curves, evaluation)))
     facts = {
@@ -79,8 +79,8 @@ def write(workdir: Path, run: Run, evaluation: Evaluation) -> Path:
             table(["", ""], [[f"**{name}**", fact] for name, fact in facts.items()]),
             *([bullets(run.notes)] if run.notes else []),
             "## Results",
-            _results(rows),
-            _mean_over_buckets(rows),
+            _results(evaluation),
+            _mean_over_buckets(evaluation),
             "![learning curves, metrics and examples](report.png)",
             *_learning(curves),
             "## What the numbers mean",
@@ -140,10 +140,6 @@ def _method_name(method: str) -> str:
     return NAMES.get(method, method)
 
 
-def _methods(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.method for row in rows))
-
-
 def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """In Markdown."""
     lines = [head, ["---"] * len(head), *body]
@@ -162,42 +158,41 @@ def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _cell(row: Row, metric: Metric, *, best: float | None) -> str:
-    if not row.n:
+def _cell(found: Estimate, metric: Metric, *, best: float | None) -> str:
+    if found.value is None:
         return "identical"
-    value = f"{row.value:.{metric.digits}f}"
-    interval = "" if math.isnan(row.lo) else f" [{row.lo:.{metric.digits}f}, {row.hi:.{metric.digits}f}]"
-    return (f"**{value}**" if row.value == best else value) + interval
+    form = f".{metric.digits}f"
+    value = f"{found.value:{form}}"
+    return (f"**{value}**" if found.value == best else value) + found.interval(form)
 
 
-def _best(values: Sequence[float], metric: Metric) -> float | None:
+def _best(column: Sequence[Estimate], metric: Metric) -> float | None:
+    values = (math.inf if found.value is None else found.value for found in column)  # identical images: their PSNR
     finite = [value for value in values if not math.isnan(value)]
     return (max if metric.higher_is_better else min)(finite, default=None)
 
 
-def _results(rows: Sequence[Row]) -> str:
-    by_key = {(row.method, row.bucket, row.metric): row for row in rows}
-    methods, body = _methods(rows), []
+def _results(evaluation: Evaluation) -> str:
+    methods, scores, body = evaluation.methods, evaluation.scores, []
     for bucket in range(len(BUCKETS)):
         columns = []
         for metric in METRICS:
-            column = [by_key[method, bucket, metric.name] for method in methods]
-            best = _best([row.value for row in column], metric)
-            columns.append([_cell(row, metric, best=best) for row in column])
+            column = [scores[method, bucket][metric.name] for method in methods]
+            best = _best(column, metric)
+            columns.append([_cell(found, metric, best=best) for found in column])
         for method, *cells in zip(methods, *columns, strict=True):
-            images = by_key[method, bucket, "l1_percent"].n
+            images = scores[method, bucket]["l1_percent"].n
             body.append([bucket_title(bucket), _method_name(method), *cells, str(images)])
     arrows = [f"{metric.label} {'↑' if metric.higher_is_better else '↓'}" for metric in METRICS]
     return table(["hole ratio", "method", *arrows, "images"], body)
 
 
-def _mean_over_buckets(rows: Sequence[Row]) -> str:
-    methods = _methods(rows)
+def _mean_over_buckets(evaluation: Evaluation) -> str:
+    network, *others = evaluation.methods
     means = {
-        method: float(np.mean([r.value for r in rows if (r.method, r.metric) == (method, "hole_l1_percent")]))
-        for method in methods
+        method: float(np.mean([evaluation.scores[method, b]["hole_l1_percent"].value for b in range(len(BUCKETS))]))
+        for method in evaluation.methods
     }
-    network, *others = methods
     text = f"Hole l1, mean over the three buckets: {_method_name(network)} {means[network]:.2f} %"
     ratios = [f"{means[network] / means[o]:.2f} x {_method_name(o)} ({means[o]:.2f} %)" for o in others if means[o] > 0]
     return text + (" = " + " = ".join(ratios) if ratios else "") + "."
@@ -221,8 +216,7 @@ def _learning(curves: Curves) -> list[str]:
 
 
 def _card(run: Run, evaluation: Evaluation) -> list[str]:
-    rows = evaluation.rows
-    counts = {row.bucket: row.n for row in rows if row.metric == "l1_percent"}
+    counts = {bucket: scores["l1_percent"].n for (_, bucket), scores in evaluation.scores.items()}
     lines = [
         "Every number is of the **composite** (the method's output in the holes, the truth elsewhere), clipped to "
         "[0, 1], computed per image and then averaged; raw outputs are in the picture only.",
@@ -239,9 +233,9 @@ def _card(run: Run, evaluation: Evaluation) -> list[str]:
         "The examples are drawn by a hash of the image's name, not chosen.",
     ]
     left_out = [
-        f"{counts[row.bucket] - row.n} of {_method_name(row.method)} {bucket_title(row.bucket)}"
-        for row in rows
-        if row.metric == "psnr_db" and row.n < counts[row.bucket]
+        f"{counts[bucket] - scores['psnr_db'].n} of {_method_name(method)} {bucket_title(bucket)}"
+        for (method, bucket), scores in evaluation.scores.items()
+        if scores["psnr_db"].n < counts[bucket]
     ]
     if left_out:
         lines.append(f"Left out of PSNR, being identical to the truth: {', '.join(left_out)}.")
@@ -256,9 +250,8 @@ CURVES, BARS, GAP, HEAD, TOP, BOTTOM = 2.9, 2.3, 0.85, 0.3, 0.95, 0.25
 
 def draw(run: Run, curves: Curves, evaluation: Evaluation) -> Figure:
     """Curves on top, then one panel a metric, then the examples, one line each."""
-    rows, examples = evaluation.rows, evaluation.examples
-    methods = _methods(rows)
-    network, others = methods[0], methods[1:]
+    examples = evaluation.examples
+    network, *others = evaluation.methods
     columns = 5 + len(others)
     group_gap = 0.25 if others else 0.0
     cell = (WIDTH - LEFT - RIGHT - group_gap - CELL_GAP * (columns - 1)) / columns
@@ -280,7 +273,7 @@ def draw(run: Run, curves: Curves, evaluation: Evaluation) -> Figure:
     top = TOP + CURVES + GAP
     quarter = (inner - 3 * 0.75) / 4
     for i, metric in enumerate(METRICS):
-        _metric_panel(axes(LEFT + i * (quarter + 0.75), top, quarter, BARS), rows, metric)
+        _metric_panel(axes(LEFT + i * (quarter + 0.75), top, quarter, BARS), evaluation, metric)
     top += BARS + GAP
 
     heads = ["masked", "mask (black = hole)", "raw output", "composite", "truth", *map(_method_name, others)]
@@ -371,17 +364,19 @@ def _validation_curve(ax: Axes, curves: Curves, *, step: int) -> None:
     return None
 
 
-def _metric_panel(ax: Axes, rows: Sequence[Row], metric: Metric) -> None:
+def _metric_panel(ax: Axes, evaluation: Evaluation, metric: Metric) -> None:
     """Bars from zero for errors; for PSNR and SSIM, whose zero means nothing here, points."""
     dress(ax, f"{metric.label}, {'higher' if metric.higher_is_better else 'lower'} is better", xlabel="hole ratio")
-    methods = _methods(rows)
+    methods = evaluation.methods
     width = 0.8 / len(methods)
     for i, method in enumerate(methods):
         colour = NETWORK_COLOUR if i == 0 else OTHER_COLOURS[(i - 1) % len(OTHER_COLOURS)]
-        mine = [row for row in rows if row.method == method and row.metric == metric.name and np.isfinite(row.value)]
-        x = np.array([row.bucket for row in mine]) + (i - (len(methods) - 1) / 2) * width
-        value = np.array([row.value for row in mine])
-        spread = np.abs(np.array([[row.lo for row in mine], [row.hi for row in mine]]) - value)
+        of_buckets = ((b, evaluation.scores[method, b][metric.name]) for b in range(len(BUCKETS)))
+        mine = {b: found for b, found in of_buckets if found.value is not None and math.isfinite(found.value)}
+        x = np.array([*mine]) + (i - (len(methods) - 1) / 2) * width
+        value = np.array([found.value for found in mine.values()])
+        ends = [[found.lo for found in mine.values()], [found.hi for found in mine.values()]]
+        spread = np.abs(np.array(ends, float) - value)  # NaN, which is not drawn, where there is no interval
         style: dict[str, Any] = {"yerr": spread, "label": _method_name(method)}
         if metric.higher_is_better:
             ax.errorbar(x, value, fmt="o", color=colour, ecolor=colour, elinewidth=1.4, markersize=6, **style)

@@ -17,10 +17,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from dpconv_jax import masks, metrics, processes, report, sharding, steps
-from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import Checkpoints, newest_step, restore_generator
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import BatchMethod, evaluate, validation_l1
+from dpconv_jax.evaluate import Method, Padded, evaluate, validation_l1
 from dpconv_jax.experiment import Experiment, Validation
 from dpconv_jax.meter import Meter
 from dpconv_jax.models.vgg16 import VGG16
@@ -137,9 +136,6 @@ def run(
     with Reporter(start=start, steps=cadence.steps, batch_size=cadence.batch_size) as reporter, stop.deferred():
         meter = Meter(config, terms=[*experiment.gan.recipe.weights], writer=writer, reporter=reporter)
 
-        def network(state: steps.GanState) -> BatchMethod:
-            return experiment.inpaint.bind(state.best_generator)
-
         def due(every: int, step: int) -> bool:
             return step % every == 0 or step == cadence.steps
 
@@ -152,10 +148,12 @@ def run(
             meter.catch_up()
             began = time.monotonic()
             if due(cadence.image_every, step) and not stop.requested and samples is not None:
-                writer.write_images(step, {"validation": draw_samples(samples, network(state))})
+                writer.write_images(
+                    step, {"validation": draw_samples(samples, experiment.method(state.best_generator))}
+                )
             measured = None
             if due(cadence.eval_every, step) and not stop.requested:
-                measured = measure(network(state), experiment.validation, stop)
+                measured = measure(experiment.method(state.best_generator), experiment.validation, stop)
             if measured is not None:
                 writer.write_scalars(step, {"val/l1": measured})
                 reporter.say(f"step {step}/{cadence.steps}  validation l1 {measured:.3f} %")
@@ -205,26 +203,27 @@ def compile_step(
     )
 
 
-def measure(fill: BatchMethod, validation: Validation, stop: Stop) -> float | None:
+def measure(network: Method, validation: Validation, stop: Stop) -> float | None:
     """l1 % on the validation split; None where the run was asked to stop meanwhile."""
     try:
-        return validation_l1(fill, validation.heeding(stop))
+        return validation_l1(network, validation.heeding(stop))
     except SystemExit:
         return None
 
 
-def fixed_samples(validation: Validation) -> dict[str, np.ndarray]:
+def fixed_samples(validation: Validation) -> Padded:
     """The first validation images of each bucket, with their masks: the ones in every picture."""
     firsts = [next(iter(validation(bucket))) for bucket in range(len(masks.BUCKETS))]
-    return {name: np.concatenate([first[name][:SAMPLES] for first in firsts]) for name in ("image", "mask")}
+    image, mask = (np.concatenate([first[name][:SAMPLES] for first in firsts]) for name in ("image", "mask"))
+    return Padded(image, mask, image * mask, len(image), {})
 
 
-def draw_samples(samples: dict[str, np.ndarray], fill: BatchMethod) -> np.ndarray:
+def draw_samples(samples: Padded, network: Method) -> np.ndarray:
     """masked | mask | raw | composite | truth, one row an image; uint8."""
-    image, mask = samples["image"], samples["mask"]
-    raw = np.asarray(fill(image * mask, mask))
-    composite = np.asarray(metrics.composite(output=raw, target=image, mask=mask))
-    return grid(list(zip(image * mask, np.repeat(mask, 3, axis=-1), raw, composite, image, strict=True)))
+    raw = network.fill(samples)
+    composite = np.asarray(metrics.composite(output=raw, target=samples.image, mask=samples.mask))
+    columns = samples.masked, np.repeat(samples.mask, 3, axis=-1), raw, composite, samples.image
+    return grid(list(zip(*columns, strict=True)))
 
 
 # ---- after the last step ----
@@ -236,9 +235,8 @@ def evaluate_best(experiment: Experiment, workdir: pathlib.Path, *, stop: Stop, 
     notes = describe_vgg(experiment)
     params, _, step = restore_generator(workdir, step="best")
     print(f"evaluating step {step}", flush=True)
-    fill = experiment.inpaint.bind(nnx.restore_int_paths(params))
     evaluation = evaluate(
-        {config.model.name: fill, **classical.batched(config.eval.baselines)},
+        [experiment.method(nnx.restore_int_paths(params)), *experiment.baselines],
         validation.heeding(stop),
         out_dir=workdir / "eval" if processes.is_main() else None,
         bootstrap=config.eval.bootstrap,

@@ -13,7 +13,7 @@ from flax import nnx
 from PIL import Image
 from toy import Toy, weight_file
 
-from dpconv_jax import door, evaluate, masks
+from dpconv_jax import door, evaluate, masks, methods
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import BLOCKS, VGG16
@@ -131,18 +131,18 @@ def test_the_methods_see_masked_photos_only(network, monkeypatch):
         images[:], masks[:] = 0.3, 1
         return images
 
-    monkeypatch.setattr(contenders.classical, "batched", lambda names: dict.fromkeys(names, spy))
-    chosen = contenders.Contenders(["spy"], [f"toy={network}"], batch_size=4)
-    assert chosen.names == ["spy", "toy"] and chosen.size == SIZE
+    monkeypatch.setattr(methods.classical, "batched", lambda names: dict.fromkeys(names, spy))
+    chosen, size = contenders.opened(["spy"], {"toy": network}, batch_size=4)
+    assert [method.name for method in chosen] == ["spy", "toy"] and size == SIZE
     whole, short = evaluate.padded([batch(["hat/a.jpg", "hat/b.jpg"]), batch(["hat/c.jpg"])], 2)
-    assert [len(filled) for _, filled in chosen.fill(short)] == [1, 1]
+    assert [len(filled) for _, filled in contenders.composites(chosen, short)] == [1, 1]
     seen.clear()
-    filled = dict(chosen.fill(whole))
+    filled = dict(contenders.composites(chosen, whole))
     ((images, holes),) = seen
     given = batch(["hat/a.jpg", "hat/b.jpg"])
     np.testing.assert_array_equal(images, given["image"] * given["mask"])
     np.testing.assert_array_equal(holes, given["mask"])
-    for name in chosen.names:
+    for name in filled:
         np.testing.assert_array_equal(filled[name][:, :, SIZE // 2 :], given["image"][:, :, SIZE // 2 :])
     assert (filled["spy"][:, :, : SIZE // 2] == np.float32(0.3)).all()
     assert filled["toy"][:, :, : SIZE // 2].std() > 0
@@ -157,15 +157,16 @@ def test_intervals_are_of_the_differences_photo_by_photo():
     rows = downstream.rows_of({"clean": np.ones((3, 200)), "masked": before, "ours": better}, resamples=200, seed=0)
     found = {(row.method, row.bucket): row for row in rows}
     assert [row.bucket for row in rows[:4]] == ["0.0-0.2", "0.2-0.4", "0.4-1.0", "mean"]
-    assert found["masked", "0.2-0.4"][6:] == (0, 0, 0)
+    assert found["masked", "0.2-0.4"].gain[:3] == (0, 0, 0)
     ours, mean = found["ours", "0.2-0.4"], found["ours", "mean"]
-    assert ours.accuracy == pytest.approx(100 * better[1].mean()) and ours.photos == 200
-    assert ours.gain == pytest.approx(100 * (better[1] - before[1]).mean())
-    assert ours.low < ours.accuracy < ours.high and 0 < ours.gain_low < ours.gain < ours.gain_high
-    assert ours.gain_high - ours.gain_low < ours.high - ours.low  # pairs tell more
-    assert mean.accuracy == pytest.approx(100 * better.mean())
-    assert mean.high - mean.low < ours.high - ours.low
-    assert found["clean", "mean"][3:6] == (100, 100, 100)
+    assert ours.accuracy.value == pytest.approx(100 * better[1].mean()) and ours.accuracy.n == 200
+    assert ours.gain.value == pytest.approx(100 * (better[1] - before[1]).mean())
+    accuracy, gain = ours.accuracy, ours.gain
+    assert accuracy.lo < accuracy.value < accuracy.hi and 0 < gain.lo < gain.value < gain.hi
+    assert gain.hi - gain.lo < accuracy.hi - accuracy.lo  # pairs tell more
+    assert mean.accuracy.value == pytest.approx(100 * better.mean())
+    assert mean.accuracy.hi - mean.accuracy.lo < accuracy.hi - accuracy.lo
+    assert found["clean", "mean"].accuracy[:3] == (100, 100, 100)
 
 
 # ---- the command ----
@@ -212,7 +213,7 @@ def test_the_command_on_flat_photos(flags, tmp_path, capsys):
 def test_models_of_several_sizes(network, tmp_path):
     other = weight_file(tmp_path / "other.safetensors", size=64)
     with pytest.raises(UsageError, match="trained at several sizes, so that no images suit all: toy at 16, b at 64"):
-        contenders.Contenders([], [f"toy={network}", f"b={other}"], batch_size=4)
+        contenders.opened([], {"toy": network, "b": other}, batch_size=4)
 
 
 @pytest.mark.parametrize(

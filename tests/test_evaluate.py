@@ -12,6 +12,8 @@ from PIL import Image
 from dpconv_jax import evaluate, masks, report
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
+from dpconv_jax.methods import blind
+from dpconv_jax.metrics import METRICS
 
 SIDE, PER_BATCH, COUNT = 16, 3, 5  # the last batch is short
 HOLE_ROWS = (2, 5, 8)  # of each bucket
@@ -49,26 +51,27 @@ def grey(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.full_like(images, 0.5)
 
 
-def run(tmp_path, **methods):
-    return evaluate.evaluate(methods, batches_for_bucket, out_dir=tmp_path / "eval", bootstrap=50, seed=0)
+def run(tmp_path, **fills):
+    found = [blind(name, fill, identity={}) for name, fill in fills.items()]
+    return evaluate.evaluate(found, batches_for_bucket, out_dir=tmp_path / "eval", bootstrap=50, seed=0)
 
 
 def test_rows_are_means_of_the_composites_over_all_images(tmp_path):
     result = run(tmp_path, grey=grey, **classical.batched(["mean"]))
-    assert len(result.rows) == 2 * 3 * 4
-    rows = {(row.method, row.bucket, row.metric): row for row in result.rows}
+    assert [*result.scores] == [(name, bucket) for bucket in range(3) for name in ("grey", "mean")]
     for bucket in range(3):
         images, holes = all_of(bucket)
         hole = np.broadcast_to(holes == 0, images.shape)
-        row = rows["grey", bucket, "hole_l1_percent"]
+        found = result.scores["grey", bucket]
+        row = found["hole_l1_percent"]
         assert row.value == pytest.approx(100 * np.abs(0.5 - images[hole]).mean(), rel=1e-5)
         assert row.lo < row.value < row.hi and row.n == COUNT
         error = np.where(hole, np.abs(0.5 - images), 0.0)
-        assert rows["grey", bucket, "l1_percent"].value == pytest.approx(100 * error.mean(), rel=1e-5)
+        assert found["l1_percent"].value == pytest.approx(100 * error.mean(), rel=1e-5)
         mse = np.square(error).mean(axis=(1, 2, 3))
-        assert rows["grey", bucket, "psnr_db"].value == pytest.approx(np.mean(-10 * np.log10(mse)), rel=1e-5)
+        assert found["psnr_db"].value == pytest.approx(np.mean(-10 * np.log10(mse)), rel=1e-5)
     l1 = [np.abs(np.where(m == 0, classical.mean_fill(i, m), i) - i).mean() for i, m in zip(*all_of(2), strict=True)]
-    assert rows["mean", 2, "l1_percent"].value == pytest.approx(100 * np.mean(l1), rel=1e-5)
+    assert result.scores["mean", 2]["l1_percent"].value == pytest.approx(100 * np.mean(l1), rel=1e-5)
 
 
 def test_methods_see_zeroed_holes_and_full_batches_and_cannot_change_the_truth(tmp_path):
@@ -80,9 +83,9 @@ def test_methods_see_zeroed_holes_and_full_batches_and_cannot_change_the_truth(t
         images[:], masks[:] = 0.0, 1.0
         return images
 
-    alone = run(tmp_path / "a", grey=grey).rows
-    after = run(tmp_path / "b", vandal=vandal, grey=grey).rows
-    assert [row for row in after if row.method == "grey"] == alone
+    alone = run(tmp_path / "a", grey=grey).scores
+    after = run(tmp_path / "b", vandal=vandal, grey=grey).scores
+    assert {key: found for key, found in after.items() if key[0] == "grey"} == alone
     assert set(seen) == {(PER_BATCH, SIDE, SIDE, 3)}
     with pytest.raises(ValueError, match="'half' gave"):
         run(tmp_path, half=lambda images, masks: images[:, ::2])
@@ -102,7 +105,7 @@ def test_files_hold_every_image_and_the_hash_of_every_mask(tmp_path):
         lines = list(csv.DictReader(file))
     assert [line["id"] for line in lines[:COUNT]] == [f"shirt, {i}" for i in range(COUNT)]
     value = np.mean([float(line["ssim"]) for line in lines if line["bucket"] == "2"])
-    assert value == pytest.approx(next(r.value for r in result.rows if (r.bucket, r.metric) == (2, "ssim")))
+    assert value == pytest.approx(result.scores["grey", 2]["ssim"].value)
     assert sorted(p.name for p in (tmp_path / "eval").iterdir()) == ["manifest.jsonl", "metrics.csv"]
 
 
@@ -115,12 +118,12 @@ def test_identical_images_leave_psnr_and_are_counted(tmp_path):
         keys = [image[0, 0].tobytes() for image in images]
         return np.stack([first_pixels[k] if k in known else image for k, image in zip(keys, images, strict=True)])
 
-    rows = {(row.bucket, row.metric): row for row in run(tmp_path, cheat=cheat).rows}
-    assert rows[0, "psnr_db"].n == 1 and rows[0, "l1_percent"].n == COUNT
-    assert np.isfinite(rows[0, "psnr_db"].value)
-    perfect = {(row.bucket, row.metric): row for row in run(tmp_path, p=lambda i, m: all_truth(i, first_pixels)).rows}
-    assert perfect[1, "psnr_db"].n == 0 and perfect[1, "psnr_db"].value == np.inf
-    assert perfect[1, "ssim"].value == pytest.approx(1.0)
+    found = run(tmp_path, cheat=cheat).scores["cheat", 0]
+    assert found["psnr_db"].n == 1 and found["l1_percent"].n == COUNT
+    assert np.isfinite(found["psnr_db"].value)
+    perfect = run(tmp_path, p=lambda i, m: all_truth(i, first_pixels)).scores["p", 1]
+    assert perfect["psnr_db"].n == 0 and perfect["psnr_db"].value is None
+    assert perfect["ssim"].value == pytest.approx(1.0)
 
 
 def all_truth(images, first_pixels):
@@ -131,20 +134,22 @@ def test_nan_in_a_hole_shows_and_outside_does_not(tmp_path):
     def broken(inside):
         return lambda images, masks: np.where((masks == 0) == inside, np.nan, 0.5) * np.ones(3)
 
-    assert all(np.isnan(row.value) for row in run(tmp_path, broken=broken(True)).rows)
-    assert not any(np.isnan(row.value) for row in run(tmp_path, broken=broken(False)).rows)
-    assert np.isnan(evaluate.validation_l1(broken(True), batches_for_bucket))
+    for inside in (True, False):
+        for found in run(tmp_path, broken=broken(inside)).scores.values():
+            assert [np.isnan(found[metric.name].value) for metric in METRICS] == [inside] * len(METRICS)
+    assert np.isnan(evaluate.validation_l1(blind("broken", broken(True), identity={}), batches_for_bucket))
 
 
 def test_validation_l1_is_the_mean_over_the_buckets(tmp_path):
-    rows = run(tmp_path, grey=grey).rows
-    expected = np.mean([row.value for row in rows if row.metric == "l1_percent"])
-    assert evaluate.validation_l1(grey, batches_for_bucket) == pytest.approx(expected, rel=1e-6)
+    expected = np.mean([found["l1_percent"].value for found in run(tmp_path, grey=grey).scores.values()])
+    assert evaluate.validation_l1(blind("grey", grey, identity={}), batches_for_bucket) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_an_empty_bucket_is_an_error(tmp_path):
     with pytest.raises(UsageError, match="no validation image"):
-        evaluate.evaluate({"grey": grey}, lambda b: [], out_dir=tmp_path, bootstrap=1, seed=0)
+        evaluate.evaluate([blind("grey", grey, identity={})], lambda b: [], out_dir=tmp_path, bootstrap=1, seed=0)
     assert not list(tmp_path.iterdir())
 
 
@@ -195,11 +200,11 @@ def test_report_states_the_run_the_numbers_and_what_they_mean(tmp_path):
     result = run(tmp_path, dpconv=grey, **classical.batched(["mean", "telea"]))
     path = write_report(tmp_path, result)
     text = path.read_text()
-    for row in result.rows:
-        if row.metric == "psnr_db":
-            assert f"{row.value:.2f}" in text and f"[{row.lo:.2f}, {row.hi:.2f}]" in text
+    for found in result.scores.values():
+        assert "{:.2f} [{:.2f}, {:.2f}]".format(*found["psnr_db"]) in text.replace("**", "")
     means = {
-        m: np.mean([r.value for r in result.rows if r[:3:2] == (m, "hole_l1_percent")]) for m in ("dpconv", "mean")
+        name: np.mean([result.scores[name, bucket]["hole_l1_percent"].value for bucket in range(3)])
+        for name in ("dpconv", "mean")
     }
     assert f"dpconv {means['dpconv']:.2f} % = {means['dpconv'] / means['mean']:.2f} x mean colour" in text
     for fact in ("off: the style term", "1,200", "1 h 02 min", "2 CPU cores", "seen by nobody", "--workdir=runs/x"):

@@ -6,6 +6,7 @@ import pytest
 from skimage import metrics as reference
 
 from dpconv_jax import metrics
+from dpconv_jax.estimates import bootstrapped
 
 
 def pairs(seed: int, *, noise: float, level: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -89,13 +90,15 @@ def test_the_papers_psnr_pools_64_images_of_normalised_pixels():
 
 def test_bootstrap_covers_the_mean_about_95_percent_of_the_time():
     rng = np.random.default_rng(0)
-    intervals = [metrics.bootstrap_interval(rng.exponential(size=60), resamples=300, seed=s) for s in range(200)]
+    intervals = [bootstrapped(rng.exponential(size=60), resamples=300, seed=s)[1:3] for s in range(200)]
     covered = np.mean([low <= 1.0 <= high for low, high in intervals])
     assert 0.88 <= covered <= 0.98
     values = rng.standard_normal(400)
-    low, high = metrics.bootstrap_interval(values, resamples=1000, seed=1)
+    mean, low, high, *_ = bootstrapped(values, resamples=1000, seed=1)
+    assert mean == values.mean()
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    assert (low, high) == metrics.bootstrap_interval(values, resamples=1000, seed=1)
-    assert np.isnan(metrics.bootstrap_interval(np.ones(1), resamples=10, seed=0)).all()
-    mirrored = metrics.bootstrap_interval(values, resamples=1000, seed=1, statistic=lambda drawn: -drawn.mean())
-    assert mirrored == pytest.approx((-high, -low))
+    assert (mean, low, high, 400, "") == bootstrapped(values, resamples=1000, seed=1)
+    assert bootstrapped(np.ones(1), resamples=10, seed=0) == (1, None, None, 1, "")
+    assert bootstrapped(values, resamples=0, seed=0)[1:3] == (None, None)
+    mirrored = bootstrapped(values, resamples=1000, seed=1, statistic=lambda drawn: -drawn.mean())
+    assert mirrored[1:3] == pytest.approx((-high, -low))

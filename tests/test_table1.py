@@ -21,9 +21,10 @@ from configs import table1 as recipes
 from dpconv_jax import door, model, train
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
+from dpconv_jax.estimates import Estimate, missing
 from dpconv_jax.masks import read_manifest
 from dpconv_jax.models import GENERATORS
-from dpconv_jax.panel import PANEL, Score
+from dpconv_jax.panel import PANEL
 from dpconv_jax.study import bars, cells, entries, lineup, published, table1, tables
 from dpconv_jax.study.results import Cell, Results, failed
 from dpconv_jax.weights import model_file
@@ -93,9 +94,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The cells that are computed, and the folders that are trained."""
     calls: list[tuple[str, int]] = []
 
-    def compute(contestant, batches, *, bucket, real=cells.compute, **options):
-        calls.append((contestant.name, bucket))
-        return real(contestant, batches, bucket=bucket, **options)
+    def compute(method, batches, *, bucket, real=cells.compute, **options):
+        calls.append((method.name, bucket))
+        return real(method, batches, bucket=bucket, **options)
 
     def trained(experiment, folder, *, real=train.train, **options):
         calls.append((f"training {folder.name}", experiment.config.train.steps))
@@ -150,15 +151,13 @@ def test_one_command_makes_everything(finished):
         assert min(picture.size) > 400
 
 
-def score(metric: str, value: float | None, reason: str = "") -> Score:
-    if value is None:
-        return Score(metric, None, None, None, 0, reason)
-    return Score(metric, value, value - 0.01, value + 0.02, 5)
+def score(value: float | None, reason: str = "") -> Estimate:
+    return missing(reason) if value is None else Estimate(value, value - 0.01, value + 0.02, 5)
 
 
 def known(method: str, dataset: str, bucket: int, l1: float, fid: float | None) -> Cell:
-    values = {"l1_percent": score("l1_percent", l1), "fid": score("fid", fid, "no | Inception")}
-    return Cell(method, dataset, bucket, [values.get(m.name, score(m.name, None, "not asked")) for m in PANEL])
+    values = {"l1_percent": score(l1), "fid": score(fid, "no | Inception")}
+    return Cell(method, dataset, bucket, {m.name: values.get(m.name, missing("not asked")) for m in PANEL})
 
 
 @pytest.fixture

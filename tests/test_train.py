@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 from toy import SIZE, Toy, flat_vgg, rate, tiny, twenty_photos, weight_file
 
-from dpconv_jax import sharding, steps, train
+from dpconv_jax import experiment, sharding, steps, train
 from dpconv_jax.checkpoints import Checkpoints
 from dpconv_jax.data import pipeline
 from dpconv_jax.errors import UsageError
@@ -380,14 +380,23 @@ def test_a_request_to_stop_ends_an_evaluation_between_two_batches():
     assert end.value.code == 42
 
 
-def test_a_finished_run_only_evaluates_again(folder, tmp_path):
+def test_a_finished_run_only_evaluates_again(folder, tmp_path, monkeypatch):
+    splits = []
+
+    def opened(config, split, *, real=experiment.open_source):
+        splits.append(split)
+        return real(config, split)
+
+    monkeypatch.setattr(experiment, "open_source", opened)
     config = tiny()
     config.train.steps = 2
     state = run(config, folder, tmp_path)
+    assert splits == ["train", "validation"]  # once each
     (tmp_path / "report.md").unlink()
     lines = (tmp_path / "metrics.jsonl").read_text()
     config.eval.examples = 1  # in training this one is fixed, as it decides which step is the best
     train.evaluate_only(config, tmp_path, command="a test")
+    assert splits[2:] == ["validation"]
     config.eval.examples = 0
     assert (tmp_path / "report.md").exists()
     assert (tmp_path / "metrics.jsonl").read_text() == lines

@@ -15,7 +15,7 @@ from dpconv_jax.errors import UsageError
 
 RADIUS = 3  # neighbourhood of OpenCV's methods, in pixels
 
-Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]  # image, mask -> composite
 
 
 def mean_fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ def pypatchmatch(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(valid, image, filled.astype(np.float32) / 255.0)
 
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, Fill] = {
     "mean": mean_fill,
     "telea": telea,
     "ns": navier_stokes,
@@ -128,14 +128,14 @@ def _bytes(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.rint(np.where(valid, image, 0.0).clip(0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def batched(names: Iterable[str]) -> dict[str, Method]:
+def batched(names: Iterable[str]) -> dict[str, Fill]:
     """The named methods over batches: images (B, H, W, 3) and masks (B, H, W, 1) -> composites (B, H, W, 3).
 
     Images are filled side by side, each as it would be alone.
     Raises UsageError for an unknown name and where a library is missing, before any image is filled.
     """
 
-    def over_batch(method: Method) -> Method:
+    def over_batch(method: Fill) -> Fill:
         def fill(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 return np.stack([*pool.map(lambda pair: method(*pair), zip(images, masks, strict=True))])

@@ -68,15 +68,14 @@ def _panel(ax: Axes, results: Results, metric: Metric, dataset: str) -> None:
     dress(ax, f"{name}, {dataset_title(dataset)}" if len(results.datasets) > 1 else name, xlabel="hole ratio")
     width = 0.84 / len(results.methods)
     for i, (method, colour) in enumerate(colours(results.methods).items()):
-        rows = [
-            row
+        of_buckets = (
+            (bucket, results.find(metric, method=method, dataset=dataset, bucket=bucket))
             for bucket in range(len(BUCKETS))
-            if (row := results.row(method=method, dataset=dataset, bucket=bucket, metric=metric.name)) is not None
-            and row.value is not None
-        ]
-        x = np.array([row.bucket for row in rows]) + (i - (len(results.methods) - 1) / 2) * width
-        values = np.array([row.value for row in rows], float)
-        ends = [(row.lo, row.hi) if row.lo is not None else (row.value, row.value) for row in rows]
+        )
+        mine = {bucket: found for bucket, found in of_buckets if found is not None and found.value is not None}
+        x = np.array([*mine]) + (i - (len(results.methods) - 1) / 2) * width
+        values = np.array([found.value for found in mine.values()], float)
+        ends = [(found.value, found.value) if found.lo is None else (found.lo, found.hi) for found in mine.values()]
         spread = np.abs(np.array(ends, float).reshape(-1, 2).T - values)
         if metric.higher_is_better:
             ax.errorbar(x, values, yerr=spread, fmt="o", color=colour, elinewidth=1.4, markersize=4.5)

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
-from dpconv_jax.evaluate import Batch, padded
+from dpconv_jax.estimates import Estimate
+from dpconv_jax.evaluate import Batch, Method, padded
 from dpconv_jax.files import write_whole
-from dpconv_jax.panel import Panel, Score, Truth
-from dpconv_jax.study.lineup import Contestant
+from dpconv_jax.panel import Panel, Truth
 from dpconv_jax.study.manifest import Manifest
 from dpconv_jax.study.networks import Loaded
 from dpconv_jax.study.results import Cell, bucket_range
@@ -33,11 +34,11 @@ class Kept(NamedTuple):
     made: dict[str, Any]
 
 
-def key(contestant: Contestant, common: ConfigDict, manifest: Manifest, loaded: Loaded) -> dict[str, Any]:
+def key(method: Method, common: ConfigDict, manifest: Manifest, loaded: Loaded) -> dict[str, Any]:
     """What the numbers of a method on a dataset depend on, as JSON has it; `common` is `lineup.shared`."""
     on = {
         "version": VERSION,
-        "method": contestant.identity,
+        "method": method.identity,
         "manifest": manifest.sha256,
         "networks": loaded.sha256,
         "seed": common.seed,
@@ -60,14 +61,14 @@ def read(path: pathlib.Path, *, method: str, bucket: int, key: dict[str, Any]) -
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["key"] != key:
             return None
-        scores = [Score(**score) for score in kept["scores"]]
+        scores = {score.pop("metric"): Estimate(**score) for score in kept["scores"]}
         return Kept(Cell(method, key["data"]["name"], bucket, scores), key, kept["made"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def compute(
-    contestant: Contestant,
+    method: Method,
     batches: Iterable[Batch],
     *,
     bucket: int,
@@ -82,20 +83,25 @@ def compute(
     start = time.monotonic()
     panel = Panel(truth.networks, bootstrap=key["bootstrap"], seed=key["seed"], truth=truth)
     for batch in padded(batches, bucket):
-        panel.add(output=contestant.fill(batch), target=batch.image, mask=batch.mask, count=batch.count)
+        output = method.fill(batch)
+        finite = np.isfinite(output[: batch.count]).all(axis=(1, 2, 3))
+        if not finite.all():
+            raise ValueError(f"the output of image {len(panel) + finite.argmin()} is not finite")
+        panel.add(output=output, target=batch.image, mask=batch.mask, count=batch.count)
         said(batch.count)
     scores = panel.scores()
-    for score in scores:
-        if score.value is not None and not math.isfinite(score.value):
-            raise ValueError(f"{score.metric} is {score.value}")
+    for metric, found in scores.items():
+        if found.value is not None and not math.isfinite(found.value):
+            raise ValueError(f"{metric} is {found.value}")
     made = {"seconds": round(time.monotonic() - start, 2), "commit": commit()}
-    return Kept(Cell(contestant.name, key["data"]["name"], bucket, scores), key, made)
+    return Kept(Cell(method.name, key["data"]["name"], bucket, scores), key, made)
 
 
 def write(path: pathlib.Path, kept: Kept) -> None:
     """The whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"key": kept.key, "made": kept.made, "scores": [score._asdict() for score in kept.cell.scores]}
+    scores = [{"metric": metric, **found._asdict()} for metric, found in kept.cell.scores.items()]
+    content = {"key": kept.key, "made": kept.made, "scores": scores}
     write_whole(path, json.dumps(content, indent=1, allow_nan=False).encode())
 
 

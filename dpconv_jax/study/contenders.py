@@ -5,49 +5,41 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dpconv_jax import metrics, model, sharding
-from dpconv_jax.baselines import classical
+from dpconv_jax import methods, metrics, model, sharding
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import BatchMethod, Padded, outputs
-from dpconv_jax.inpainter import Inpainter
+from dpconv_jax.evaluate import Method, Padded
+from dpconv_jax.methods import Network
 
 GREY = 0.5  # of a hole that is shown
+NAMES = "--model: at least one, and no two methods of one name"
 
 
-class Contenders:
-    """The methods of a comparison on images of one size, by the names of its columns; they see masked images only."""
+def opened(baselines: Sequence[str], paths: dict[str, pathlib.Path], *, batch_size: int) -> tuple[list[Method], int]:
+    """The methods of a comparison, baselines first, and the size of their images.
 
-    def __init__(self, baselines: Sequence[str], models: Sequence[str], *, batch_size: int):
-        """Baselines first, then `models`, NAME=PATH each, a workdir or a weight file.
+    paths: a workdir or a weight file by the name of its column. Raises UsageError for a name that is unknown or given
+    twice, a path that holds no model, models that were trained at several sizes, and no model at all.
+    """
+    if not paths or {*paths} & {*baselines}:
+        raise UsageError(NAMES)
+    found = methods.baselines(baselines)
+    loaded = {name: model.load(path) for name, path in paths.items()}
+    sizes = {name: each.metadata.size for name, each in loaded.items()}
+    if len({*sizes.values()}) > 1:
+        said = ", ".join(f"{name} at {size}" for name, size in sizes.items())
+        raise UsageError(f"--model: trained at several sizes, so that no images suit all: {said}")
+    mesh = sharding.data_mesh(0)
+    for name, each in loaded.items():
+        network = Network(each.graph, mesh, batch_size=batch_size)
+        found.append(network.method(name, each.params, identity={"source": str(paths[name])}))
+    return found, min(sizes.values())
 
-        Raises UsageError for a name that is missing, unknown or given twice, a path that holds no model, models that
-        were trained at several sizes, and no model at all.
-        """
-        self.paths = dict(_named(text) for text in models)
-        if not models or len(self.paths) < len(models) or {*self.paths} & {*baselines}:
-            raise UsageError("--model: at least one, and no two methods of one name")
-        self._methods: dict[str, BatchMethod] = {**classical.batched(baselines)}
-        loaded = {name: model.load(path) for name, path in self.paths.items()}
-        sizes = {name: each.metadata.size for name, each in loaded.items()}
-        if len({*sizes.values()}) > 1:
-            said = ", ".join(f"{name} at {size}" for name, size in sizes.items())
-            raise UsageError(f"--model: trained at several sizes, so that no images suit all: {said}")
-        self.size = min(sizes.values())
-        mesh = sharding.data_mesh(0)
-        for name, each in loaded.items():
-            self._methods[name] = Inpainter(each.graph, mesh, batch_size=batch_size).bind(each.params)
 
-    @property
-    def names(self) -> list[str]:
-        """The columns."""
-        return [*self._methods]
-
-    def fill(self, batch: Padded) -> Iterator[tuple[str, np.ndarray]]:
-        """The composites (count, H, W, 3) float32 of each method in turn."""
-        for name, method in self._methods.items():
-            output = outputs(name, method, batch)
-            filled = metrics.composite(output=output, target=batch.image, mask=batch.mask)
-            yield name, np.asarray(filled)[: batch.count]
+def composites(found: Sequence[Method], batch: Padded) -> Iterator[tuple[str, np.ndarray]]:
+    """The names of the methods, and what each makes of a batch, (count, H, W, 3) float32."""
+    for method in found:
+        filled = metrics.composite(output=method.fill(batch), target=batch.image, mask=batch.mask)
+        yield method.name, np.asarray(filled)[: batch.count]
 
 
 def masked(batch: Padded) -> np.ndarray:
@@ -60,8 +52,14 @@ def names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
 
 
-def _named(text: str) -> tuple[str, pathlib.Path]:
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise UsageError(f"--model={text}: NAME=PATH, the name of its column and a workdir or weight file")
-    return name, pathlib.Path(path)
+def paths_of(texts: Sequence[str]) -> dict[str, pathlib.Path]:
+    """Of --model=NAME=PATH, given several times; UsageError for another form, and for two of one name."""
+    found: dict[str, pathlib.Path] = {}
+    for text in texts:
+        name, _, path = text.partition("=")
+        if not (name and path):
+            raise UsageError(f"--model={text}: NAME=PATH, the name of its column and a workdir or weight file")
+        if name in found:
+            raise UsageError(NAMES)
+        found[name] = pathlib.Path(path)
+    return found

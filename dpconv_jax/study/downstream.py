@@ -15,7 +15,7 @@ import io
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,13 +29,14 @@ from dpconv_jax.data import pipeline, sources
 from dpconv_jax.data.clothing_small import CLASSES
 from dpconv_jax.data.collection import MAX_PIXELS
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import Batch, padded
+from dpconv_jax.estimates import Estimate, bootstrapped
+from dpconv_jax.evaluate import Batch, Batches, Method, padded
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
-from dpconv_jax.metrics import bootstrap_interval
 from dpconv_jax.models.vgg16 import VGG16, pooled
 from dpconv_jax.report import INK, dress, png
-from dpconv_jax.study.contenders import Contenders, masked, names
+from dpconv_jax.study import contenders
+from dpconv_jax.study.contenders import masked, names
 from dpconv_jax.study.results import bucket_range
 from dpconv_jax.weights import vgg16
 
@@ -46,6 +47,7 @@ SEED = 0  # of the holes, the folds and the resamples
 FOLDS = 5
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 RESAMPLES = 1000
+FIELDS = ("method", "bucket", "photos", "accuracy", "low", "high", "gain", "gain_low", "gain_high")
 
 Features = Callable[[np.ndarray], np.ndarray]  # images (B, H, W, 3) in [0, 1] -> (B, D)
 
@@ -120,24 +122,19 @@ def labels_of(batch: Batch) -> list[int]:
 
 
 class Row(NamedTuple):
-    """Accuracy in a bucket of hole ratio, and what it is above that on masked photos, both % with 95 % intervals."""
+    """Accuracy in a bucket of hole ratio, and what it is above that on masked photos, both %."""
 
     method: str
     bucket: str  # such as 0.2-0.4, or "mean" of the three
-    photos: int
-    accuracy: float
-    low: float
-    high: float
-    gain: float
-    gain_low: float
-    gain_high: float
+    accuracy: Estimate
+    gain: Estimate
 
 
 def judge(
     classifier: Classifier,
     features: Features,
-    contenders: Contenders,
-    batches: Callable[[int], Iterable[Batch]],
+    methods: Sequence[Method],
+    batches: Batches,
 ) -> dict[str, np.ndarray]:
     """Whether the classifier is right, (buckets, photos) 0 or 1, on every photo as it is, masked and filled."""
     right: dict[str, list[list[bool]]] = {}
@@ -146,7 +143,7 @@ def judge(
             labels = labels_of(batch.batch)
             # A clean photo has no bucket: it is judged once.
             clean = [] if bucket else [(CLEAN, batch.image[: batch.count])]
-            for name, images in (*clean, (MASKED, masked(batch)), *contenders.fill(batch)):
+            for name, images in (*clean, (MASKED, masked(batch)), *contenders.composites(methods, batch)):
                 guessed = classifier.scores(features(images)).argmax(axis=1)
                 right.setdefault(name, [[] for _ in BUCKETS])[bucket] += (guessed == labels).tolist()
         print(f"judged the photos of hole ratio {bucket_range(bucket)}", flush=True)
@@ -157,15 +154,14 @@ def judge(
 def rows_of(right: dict[str, np.ndarray], *, resamples: int, seed: int) -> list[Row]:
     """Per bucket and for the mean of the buckets; the bootstrap draws photos, the same ones for every method."""
 
-    def percent(values: np.ndarray) -> tuple[float, float, float]:
-        low, high = bootstrap_interval(values, resamples=resamples, seed=seed)
-        return 100 * float(values.mean()), 100 * low, 100 * high
+    def percent(values: np.ndarray) -> Estimate:
+        return bootstrapped(values, resamples=resamples, seed=seed).scaled(100)
 
     rows = []
     for name, mine in right.items():
         ours, theirs = ([*values, values.mean(axis=0)] for values in (mine, right[MASKED]))
         for bucket, values, before in zip([*map(bucket_range, range(len(mine))), "mean"], ours, theirs, strict=True):
-            rows.append(Row(name, bucket, len(values), *percent(values), *percent(values - before)))
+            rows.append(Row(name, bucket, percent(values), percent(values - before)))
     return rows
 
 
@@ -177,8 +173,8 @@ def markdown(rows: Sequence[Row], *, about: Sequence[str], command: str) -> str:
     buckets = list(dict.fromkeys(row.bucket for row in rows))
     parts = ["# A classifier on masked, filled and clean photos"]
     for title, shown in (
-        ("Accuracy, %", lambda row: f"{row.accuracy:.1f} [{row.low:.1f}, {row.high:.1f}]"),
-        ("Above the masked photos, points", lambda row: f"{row.gain:+.1f} [{row.gain_low:+.1f}, {row.gain_high:+.1f}]"),
+        ("Accuracy, %", lambda row: f"{row.accuracy.value:.1f}{row.accuracy.interval('.1f')}"),
+        ("Above the masked photos, points", lambda row: f"{row.gain.value:+.1f}{row.gain.interval('+.1f')}"),
     ):
         lines = [["hole ratio", *buckets], ["---"] * (len(buckets) + 1)]
         for method in dict.fromkeys(row.method for row in rows):
@@ -194,15 +190,17 @@ def draw(rows: Sequence[Row]) -> Figure:
     panel = figure.subplots()
     buckets = list(dict.fromkeys(row.bucket for row in rows))
     methods = [method for method in dict.fromkeys(row.method for row in rows) if method != CLEAN]
-    clean = next(row for row in rows if row.method == CLEAN)
-    panel.axhline(clean.accuracy, color=INK, linewidth=1.2)
-    panel.axhspan(clean.low, clean.high, color=INK, alpha=0.07, linewidth=0)
-    panel.annotate("clean", (0.002, clean.accuracy), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
+    clean = next(row.accuracy for row in rows if row.method == CLEAN)
+    assert clean.value is not None
+    panel.axhline(clean.value, color=INK, linewidth=1.2)
+    if clean.lo is not None and clean.hi is not None:
+        panel.axhspan(clean.lo, clean.hi, color=INK, alpha=0.07, linewidth=0)
+    panel.annotate("clean", (0.002, clean.value), xycoords=("axes fraction", "data"), va="bottom", fontsize=9)
     for i, method in enumerate(methods):
-        mine = [row for row in rows if row.method == method]
+        mine = [row.accuracy for row in rows if row.method == method]
         x = np.arange(len(buckets)) + (i - (len(methods) - 1) / 2) * 0.8 / len(methods)
-        middle = np.array([row.accuracy for row in mine])
-        reach = np.abs(np.array([[row.low for row in mine], [row.high for row in mine]]) - middle)
+        middle = np.array([found.value for found in mine])
+        reach = np.abs(np.array([[found.lo for found in mine], [found.hi for found in mine]], float) - middle)
         panel.errorbar(x, middle, yerr=reach, fmt="o", elinewidth=1.4, label=method)
     panel.set_xticks(range(len(buckets)), buckets)
     dress(panel, "Accuracy of the classifier, %", xlabel="hole ratio")
@@ -222,8 +220,9 @@ def main(arguments: list[str] | None = None) -> int:
     add("--baselines", default="mean,telea", metavar="NAMES", help="default %(default)s")
     add("--out", required=True, type=pathlib.Path, metavar="DIR")
     options = parser.parse_args(given)
-    contenders = Contenders(names(options.baselines), options.model, batch_size=BATCH)
-    if {CLEAN, MASKED} & {*contenders.names}:
+    paths = contenders.paths_of(options.model)
+    methods, size = contenders.opened(names(options.baselines), paths, batch_size=BATCH)
+    if {CLEAN, MASKED} & {method.name for method in methods}:
         raise UsageError(f"--model: {CLEAN} and {MASKED} are the photos themselves; choose another name")
     vgg = vgg16.load(options.vgg_weights)
     where = {"manual_dir": options.manual_dir, "data_dir": options.data_dir}
@@ -234,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--out {options.out} cannot be written: {error.strerror}") from error
 
     preparation = pipeline.Preparation(
-        size=contenders.size, crop="square", max_pixels=MAX_PIXELS, mask_preset="mixed", min_coverage=0.0, seed=SEED
+        size=size, crop="square", max_pixels=MAX_PIXELS, mask_preset="mixed", min_coverage=0.0, seed=SEED
     )
     batches = functools.partial(pipeline.eval_batches, preparation=preparation, batch_size=BATCH)
     features = features_of(vgg)
@@ -245,12 +244,12 @@ def main(arguments: list[str] | None = None) -> int:
     penalty, accuracy = cross_validate(seen, labels, classes=classes, penalties=PENALTIES, folds=FOLDS, seed=SEED)
     print(f"{len(labels):,} training photos; penalty {penalty:g}: {100 * accuracy:.1f} % of those left out", flush=True)
     classifier = fit(seen, labels, classes=classes, penalty=penalty)
-    right = judge(classifier, features, contenders, lambda bucket: batches(validation, bucket=bucket))
+    right = judge(classifier, features, methods, lambda bucket: batches(validation, bucket=bucket))
     rows = rows_of(right, resamples=RESAMPLES, seed=SEED)
 
     digest = hashlib.sha256(pathlib.Path(options.vgg_weights).read_bytes()).hexdigest()[:16]
     about = [
-        f"{rows[0].photos} validation photos of {classes} classes, {contenders.size} x {contenders.size}, central "
+        f"{rows[0].accuracy.n} validation photos of {classes} classes, {size} x {size}, central "
         f"square; masks of the preset mixed, seed {SEED}, the same for every method.",
         "The classifier is a multinomial logistic regression on VGG-16's relu5_3 averaged over space (weights sha256 "
         f"`{digest}`), fitted to {len(labels):,} whole training photos: it never saw a hole or a fill. Its penalty "
@@ -260,7 +259,9 @@ def main(arguments: list[str] | None = None) -> int:
         f"`{MASKED}` has mid-grey holes.",
     ]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([Row._fields, *rows])
+    csv.writer(text, lineterminator="\n").writerows(
+        [FIELDS, *([*row[:2], row.accuracy.n, *row.accuracy[:3], *row.gain[:3]] for row in rows)]
+    )
     command = shlex.join(["python", "-m", "dpconv_jax.study.downstream", *given])
     write_whole(options.out / "downstream.csv", text.getvalue().encode())
     write_whole(options.out / "downstream.png", png(draw(rows)))

@@ -14,10 +14,9 @@ from PIL import Image
 
 from dpconv_jax import masks
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import Batch, Padded
+from dpconv_jax.evaluate import Batch, Batches, Method, Padded
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
-from dpconv_jax.study.lineup import Contestant
 from dpconv_jax.study.manifest import Manifest
 from dpconv_jax.study.results import bucket_range
 
@@ -55,9 +54,7 @@ def file_name(example_id: str) -> str:
 # ---- out ----
 
 
-def export(
-    out: pathlib.Path, dataset: str, batches_for_bucket: Callable[[int], Iterable[Batch]], *, said: Callable[[], None]
-) -> int:
+def export(out: pathlib.Path, dataset: str, batches_for_bucket: Batches, *, said: Callable[[], None]) -> int:
     """Writes one dataset's files below `out`, calling `said` after each image, and returns how many there are.
 
     Raises UsageError where a file cannot be written.
@@ -119,7 +116,7 @@ class Entry:
                         f"--external={name}: {where} {what} {min(names)}{more}; it needs {len(wanted)} files"
                     )
 
-    def check(self, batches_for_bucket: Callable[[int], Iterable[Batch]]) -> None:
+    def check(self, batches_for_bucket: Batches) -> None:
         """Reads all. UsageError naming the first file whose size is wrong or whose valid pixels were changed."""
         changed, count = [], 0
         for bucket in range(len(BUCKETS)):
@@ -145,7 +142,7 @@ class Entry:
             for row, mask in zip(batch["row"], batch["mask"], strict=True)
         ])  # fmt: skip
 
-    def contestant(self) -> Contestant:
+    def method(self) -> Method:
         """The entry as a method of the table."""
         total = hashlib.sha256()
         for bucket, rows in enumerate(self._manifest.rows):
@@ -156,7 +153,7 @@ class Entry:
             images = self.read(batch.batch, batch.batch["row"][0].bucket)
             return images[np.minimum(np.arange(len(batch.image)), batch.count - 1)]
 
-        return Contestant(self.name, {"source": "external images", "files": total.hexdigest()}, fill)
+        return Method(self.name, {"source": "external images", "files": total.hexdigest()}, fill)
 
     def _path(self, example_id: str, bucket: int) -> pathlib.Path:
         return self.folder / bucket_range(bucket) / file_name(example_id)

@@ -32,11 +32,12 @@ from dpconv_jax import door, experiment, folder, holes, photo
 from dpconv_jax.data import pipeline
 from dpconv_jax.data.decode import BadImageError
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import Padded, padded
+from dpconv_jax.evaluate import Method, Padded, padded
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.report import bucket_title
-from dpconv_jax.study.contenders import Contenders, masked, names
+from dpconv_jax.study import contenders
+from dpconv_jax.study.contenders import masked, names
 from dpconv_jax.study.tables import method_title
 from dpconv_jax.writers import GAP, grid
 
@@ -103,9 +104,13 @@ def batches(config: ConfigDict, *, photos: int, seed: int, ids: Sequence[str]) -
         yield from padded(of_bucket, bucket)
 
 
-def lines(contenders: Contenders, batch: Padded) -> Iterator[Line]:
+def lines(methods: Sequence[Method], batch: Padded) -> Iterator[Line]:
     """A line for each photo: IN, the composite of each method, GT."""
-    columns = [masked(batch), *(filled for _, filled in contenders.fill(batch)), batch.image[: batch.count]]
+    columns = [
+        masked(batch),
+        *(filled for _, filled in contenders.composites(methods, batch)),
+        batch.image[: batch.count],
+    ]
     for row, *pictures in zip(batch.batch["row"], *columns, strict=True):
         label = f"{bucket_title(row.bucket)}\n{100 * row.ratio:.0f} % hole"
         yield label, [_cell(np.rint(255 * picture).astype(np.uint8)) for picture in pictures]
@@ -129,16 +134,17 @@ def lettered(rows: Sequence[Line], *, heads: Sequence[str]) -> np.ndarray:
 def compare(given: argparse.Namespace) -> tuple[np.ndarray, str]:
     """Fig. 1, 4 or 7, uint8 (H, W, 3), and what it shows."""
     layout = LAYOUTS[given.figure]
-    contenders = Contenders(names(given.baselines), given.model, batch_size=given.photos)
-    if layout.columns and len(contenders.names) > 1:
+    paths = contenders.paths_of(given.model)
+    methods, _ = contenders.opened(names(given.baselines), paths, batch_size=given.photos)
+    if layout.columns and len(methods) > 1:
         raise UsageError(f"{given.figure} shows one --model; fig4 compares several")
-    config = trained_on(next(iter(contenders.paths.values())))
+    config = trained_on(next(iter(paths.values())))
     for folder_ in filter(None, (config.data.dir, config.data.manual_dir, config.mask.dir)):
         if given.out.resolve().is_relative_to(pathlib.Path(folder_).expanduser().resolve()):
             raise UsageError(f"--out {given.out} lies among the photos or masks, in {folder_}; choose another place")
-    heads = layout.columns or ("IN", *map(method_title, contenders.names), "GT")
+    heads = layout.columns or ("IN", *(method_title(method.name) for method in methods), "GT")
     shown = batches(config, photos=given.photos, seed=given.seed, ids=names(given.ids))
-    rows = [(label, pictures[: len(heads)]) for batch in shown for label, pictures in lines(contenders, batch)]
+    rows = [(label, pictures[: len(heads)]) for batch in shown for label, pictures in lines(methods, batch)]
     count = -(-len(rows) // layout.blocks)
     blank = ("", [np.ones((CELL, CELL, 3), np.float32)] * len(heads))
     rows += [blank] * (count * layout.blocks - len(rows))

@@ -2,8 +2,6 @@
 
 import hashlib
 import pathlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 from flax import traverse_util
@@ -14,23 +12,15 @@ from dpconv_jax import model, processes, train
 from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import newest_step, restore_generator
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import Padded, outputs
+from dpconv_jax.evaluate import Method
 from dpconv_jax.experiment import Experiment, open_source
-from dpconv_jax.inpainter import Inpainter
+from dpconv_jax.methods import Network
 from dpconv_jax.signals import Stop
 from dpconv_jax.weights import model_file
 from dpconv_jax.workdir import compare
 
 OF_THE_TABLE = ("methods", "datasets", "recipes", "by_dataset", "weights", "networks")  # the rest is of every training
 OURS = "training of this table"  # as the source of a network; else it says where its weights were given
-
-
-class Contestant(NamedTuple):
-    """A method on one dataset. `fill` gives outputs (B, H, W, 3) float32 of a batch; it sees masked images only."""
-
-    name: str
-    identity: dict[str, Any]  # what its outputs depend on, as JSON has it
-    fill: Callable[[Padded], np.ndarray]
 
 
 # ---- configs ----
@@ -108,9 +98,7 @@ def _check_learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dat
 # ---- methods ----
 
 
-def learned(
-    config: ConfigDict, folder: pathlib.Path, *, method: str, dataset: str, mesh: Mesh, stop: Stop
-) -> Contestant:
+def learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dataset: str, mesh: Mesh, stop: Stop) -> Method:
     """A network at its last step, trained in `folder` before where that is not done and no weights are given."""
     path = given_weights(config, method=method, dataset=dataset)
     if path is None:
@@ -123,8 +111,8 @@ def learned(
         "step": network.metadata.step,
         "trained at": network.metadata.size,
     }
-    inpaint = Inpainter(network.graph, mesh, batch_size=config.eval.batch_size).bind(network.params)
-    return Contestant(method, identity, lambda batch: outputs(method, inpaint, batch))
+    over_mesh = Network(network.graph, mesh, batch_size=config.eval.batch_size)
+    return over_mesh.method(method, network.params, identity=identity)
 
 
 def trained(mine: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
@@ -142,9 +130,3 @@ def digest(params: model_file.Params) -> str:
         array = np.ascontiguousarray(leaf)
         total.update(f"{'.'.join(map(str, keys))} {array.dtype} {array.shape}\n".encode() + array.tobytes())
     return total.hexdigest()
-
-
-def unlearned(name: str) -> Contestant:
-    """A method of `classical`; UsageError where a library that it needs is missing."""
-    fill = classical.batched([name])[name]
-    return Contestant(name, {"source": "dpconv_jax.baselines"}, lambda batch: outputs(name, fill, batch))

@@ -2,13 +2,13 @@
 
 import hashlib
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from dpconv_jax import masks
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import Batch
+from dpconv_jax.evaluate import Batch, Batches
 from dpconv_jax.masks import BUCKETS, Row
 
 OTHER = "; it is of another config or was changed: use another --workdir"
@@ -54,12 +54,12 @@ class Manifest:
                 raise MismatchError(f"{self.path}: {name} of {made.id!r} is {ours!r}, not {theirs!r}{OTHER}")
 
 
-def rows_of(batches_for_bucket: Callable[[int], Iterable[Batch]]) -> list[Row]:
+def rows_of(batches_for_bucket: Batches) -> list[Row]:
     """The rows of all buckets, in order."""
     return [row for bucket in range(len(BUCKETS)) for batch in batches_for_bucket(bucket) for row in batch["row"]]
 
 
-def opened(path: pathlib.Path, batches_for_bucket: Callable[[int], Iterable[Batch]]) -> Manifest:
+def opened(path: pathlib.Path, batches_for_bucket: Batches) -> Manifest:
     """The manifest at `path`, recorded first where there is none."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def opened(path: pathlib.Path, batches_for_bucket: Callable[[int], Iterable[Batc
     return Manifest(path)
 
 
-def verify(manifest: Manifest, batches_for_bucket: Callable[[int], Iterable[Batch]]) -> int:
+def verify(manifest: Manifest, batches_for_bucket: Batches) -> int:
     """Makes every hole again, and returns how many there are. Raises MismatchError."""
     return sum(
         len(batch["row"])

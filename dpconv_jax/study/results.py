@@ -3,54 +3,51 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from dpconv_jax import estimates
+from dpconv_jax.estimates import Estimate
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import Metric
-from dpconv_jax.panel import PANEL, Score
+from dpconv_jax.panel import PANEL, Scores
 
 FAILED = "failed: "  # how the reason of a failed cell starts
 
 
 class Cell(NamedTuple):
-    """One method on one dataset and bucket of hole ratio: a score for each metric of `PANEL`."""
+    """One method on one dataset and bucket of hole ratio, by every metric."""
 
     method: str
     dataset: str
     bucket: int
-    scores: list[Score]
+    scores: Scores
 
     @property
     def failure(self) -> str:
         """Why the method failed here, "" where it did not."""
-        reason = self.scores[0].reason
+        reason = next(iter(self.scores.values())).reason
         return reason if reason.startswith(FAILED) else ""
 
 
 def failed(method: str, dataset: str, bucket: int, reason: str) -> Cell:
     """A cell without numbers."""
-    return Cell(method, dataset, bucket, [Score(m.name, None, None, None, 0, FAILED + reason) for m in PANEL])
+    return Cell(method, dataset, bucket, {metric.name: estimates.missing(FAILED + reason) for metric in PANEL})
 
 
 class Row(NamedTuple):
-    """One number: a line of the CSV, and why it is missing where `value` is None."""
+    """One number: a line of the CSV."""
 
     method: str
     dataset: str
     bucket: int
     metric: str
-    value: float | None
-    lo: float | None
-    hi: float | None
-    n: int
-    reason: str
+    found: Estimate
 
 
 class Results:
-    """The rows of finished cells by what they are of; `methods` and `datasets` in the order of the table."""
+    """The numbers of finished cells by what they are of; `methods` and `datasets` in the order of the table."""
 
     def __init__(self, cells: Sequence[Cell], *, methods: Sequence[str], datasets: Sequence[str]):
         self.methods, self.datasets = tuple(methods), tuple(datasets)
-        rows = [Row(c.method, c.dataset, c.bucket, *score) for c in cells for score in c.scores]
-        self._known = {(row.method, row.dataset, row.bucket, row.metric): row for row in rows}
+        self._known = {(cell.method, cell.dataset, cell.bucket): cell.scores for cell in cells}
 
     @property
     def columns(self) -> list[tuple[int, str]]:
@@ -61,27 +58,27 @@ class Results:
     def rows(self) -> list[Row]:
         """All of them, in the order of the table."""
         return [
-            self._known[method, dataset, bucket, metric.name]
+            Row(method, dataset, bucket, metric.name, self._known[method, dataset, bucket][metric.name])
             for metric in PANEL
             for method in self.methods
             for bucket, dataset in self.columns
-            if (method, dataset, bucket, metric.name) in self._known
+            if (method, dataset, bucket) in self._known
         ]
 
     @property
     def metrics(self) -> list[Metric]:
         """Those with a number anywhere."""
-        known = {row.metric for row in self.rows if row.value is not None}
+        known = {row.metric for row in self.rows if row.found.value is not None}
         return [metric for metric in PANEL if metric.name in known]
 
-    def row(self, *, method: str, dataset: str, bucket: int, metric: str) -> Row | None:
+    def find(self, metric: Metric, *, method: str, dataset: str, bucket: int) -> Estimate | None:
         """None where the cell is not finished."""
-        return self._known.get((method, dataset, bucket, metric))
+        return self._known.get((method, dataset, bucket), {}).get(metric.name)
 
     def best(self, metric: Metric, *, dataset: str, bucket: int) -> str:
         """The best number of a column as it is printed, so that all who share it are best; "" where there is none."""
-        found = [self.row(method=m, dataset=dataset, bucket=bucket, metric=metric.name) for m in self.methods]
-        values = [row.value for row in found if row is not None and row.value is not None]
+        column = [self.find(metric, method=method, dataset=dataset, bucket=bucket) for method in self.methods]
+        values = [found.value for found in column if found is not None and found.value is not None]
         return printed((max if metric.higher_is_better else min)(values), metric) if values else ""
 
 

@@ -16,15 +16,16 @@ from ml_collections import ConfigDict
 
 from dpconv_jax import processes, sharding
 from dpconv_jax.errors import UsageError
+from dpconv_jax.evaluate import Method
 from dpconv_jax.experiment import Validation, open_validation
 from dpconv_jax.masks import BUCKETS
+from dpconv_jax.methods import baselines
 from dpconv_jax.panel import Truth
 from dpconv_jax.progress import Counter
 from dpconv_jax.signals import Stop
 from dpconv_jax.study import cells, lineup, manifest, networks
 from dpconv_jax.study.cells import Kept
 from dpconv_jax.study.entries import Entry
-from dpconv_jax.study.lineup import Contestant
 from dpconv_jax.study.manifest import Manifest, MismatchError
 from dpconv_jax.study.results import Cell, Results, failed
 
@@ -44,7 +45,7 @@ class Arena(NamedTuple):
 class Missing(NamedTuple):
     """A cell to be evaluated, and what its numbers depend on."""
 
-    contestant: Contestant
+    method: Method
     bucket: int
     key: dict[str, Any]
 
@@ -91,21 +92,21 @@ class Table:
         kept.
         """
         for dataset, arena in self.arenas.items():
-            contestants = self._contestants(dataset, arena, stop)
+            methods = self._open_methods(dataset, arena, stop)
             missing: list[Missing] = []
             for bucket in range(len(BUCKETS)):
-                for contestant in contestants:
-                    key = cells.key(contestant, arena.common, arena.manifest, self.loaded)
-                    path = cells.path_of(arena.folder, method=contestant.name, bucket=bucket)
-                    kept = cells.read(path, method=contestant.name, bucket=bucket, key=key)
+                for method in methods:
+                    key = cells.key(method, arena.common, arena.manifest, self.loaded)
+                    path = cells.path_of(arena.folder, method=method.name, bucket=bucket)
+                    kept = cells.read(path, method=method.name, bucket=bucket, key=key)
                     if kept is None:
-                        missing.append(Missing(contestant, bucket, key))
+                        missing.append(Missing(method, bucket, key))
                     else:
                         self.kept.append(kept)
             processes.barrier("cells")  # all have read, before any writes
             self._evaluate(arena, missing, stop, after_each)
 
-    def _contestants(self, dataset: str, arena: Arena, stop: Stop) -> list[Contestant]:
+    def _open_methods(self, dataset: str, arena: Arena, stop: Stop) -> list[Method]:
         found = []
         for name in self.config.methods:
             try:
@@ -113,11 +114,11 @@ class Table:
                     options = {"method": name, "dataset": dataset, "mesh": self.mesh, "stop": stop}
                     found.append(lineup.learned(self.config, arena.folder / name, **options))
                 else:
-                    found.append(lineup.unlearned(name))
+                    found += baselines([name])
             except Exception as error:
                 for bucket in range(len(BUCKETS)):
                     self._fail(name, dataset, bucket, error)
-        return found + [entry.contestant() for entry in arena.entries]
+        return found + [entry.method() for entry in arena.entries]
 
     def _evaluate(self, arena: Arena, missing: list[Missing], stop: Stop, after_each: Callable[[], None]) -> None:
         finished, refused = len(self.kept), len(self.failed)
@@ -148,16 +149,16 @@ class Table:
 
     def _cell(self, arena: Arena, cell: Missing, truth: Truth, said: Callable[[int], None]) -> Kept | None:
         """The cell, evaluated and kept; None where it failed."""
-        contestant, bucket, key = cell
+        method, bucket, key = cell
         batches = arena.manifest.checked(arena.validation(bucket), bucket)
         try:
-            kept = cells.compute(contestant, batches, bucket=bucket, key=key, truth=truth, said=said)
+            kept = cells.compute(method, batches, bucket=bucket, key=key, truth=truth, said=said)
         except MismatchError:
             raise
         except Exception as error:
-            self._fail(contestant.name, arena.common.data.name, bucket, error)
+            self._fail(method.name, arena.common.data.name, bucket, error)
             return None
-        cells.write(cells.path_of(arena.folder, method=contestant.name, bucket=bucket), kept)
+        cells.write(cells.path_of(arena.folder, method=method.name, bucket=bucket), kept)
         self.kept.append(kept)
         return kept
 
@@ -171,5 +172,4 @@ class Table:
 
 
 def _headline(kept: Kept) -> str:
-    values = {score.metric: score.value for score in kept.cell.scores}
-    return f"hole l1 {values['hole_l1_percent']:.2f} %, {kept.made['seconds']:.0f} s"
+    return f"hole l1 {kept.cell.scores['hole_l1_percent'].value:.2f} %, {kept.made['seconds']:.0f} s"

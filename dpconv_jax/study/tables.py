@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 
+from dpconv_jax.estimates import Estimate
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.metrics import Metric
 from dpconv_jax.panel import PANEL
@@ -57,7 +58,7 @@ def csv_text(results: Results) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
     for row in results.rows:
-        writer.writerow([row.method, row.dataset, bucket_range(row.bucket), *row[3:8]])
+        writer.writerow([row.method, row.dataset, bucket_range(row.bucket), row.metric, *row.found[:4]])
     return text.getvalue()
 
 
@@ -128,30 +129,32 @@ def _line(*parts: str | Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cells(results: Results, metric: Metric, method: str, draw: Callable[[Row | None, Metric, str], str]) -> list[str]:
-    found = []
-    for bucket, dataset in results.columns:
-        row = results.row(method=method, dataset=dataset, bucket=bucket, metric=metric.name)
-        found.append(draw(row, metric, results.best(metric, dataset=dataset, bucket=bucket)))
-    return found
+def _cells(
+    results: Results, metric: Metric, method: str, draw: Callable[[Estimate | None, Metric, str], str]
+) -> list[str]:
+    return [
+        draw(
+            results.find(metric, method=method, dataset=dataset, bucket=bucket),
+            metric,
+            results.best(metric, dataset=dataset, bucket=bucket),
+        )
+        for bucket, dataset in results.columns
+    ]
 
 
-def _markdown_cell(row: Row | None, metric: Metric, best: str) -> str:
-    if row is None:
+def _markdown_cell(found: Estimate | None, metric: Metric, best: str) -> str:
+    if found is None:
         return "…"
-    if row.value is None:
-        return "failed" if row.reason.startswith(FAILED) else ""
-    value = printed(row.value, metric)
-    value = f"**{value}**" if value == best else value
-    if row.lo is None or row.hi is None:
-        return value
-    return f"{value} [{printed(row.lo, metric)}, {printed(row.hi, metric)}]"
+    if found.value is None:
+        return "failed" if found.reason.startswith(FAILED) else ""
+    value = printed(found.value, metric)
+    return (f"**{value}**" if value == best else value) + found.interval(f".{metric.digits}f")
 
 
-def _tex_cell(row: Row | None, metric: Metric, best: str) -> str:
-    if row is None or row.value is None:
+def _tex_cell(found: Estimate | None, metric: Metric, best: str) -> str:
+    if found is None or found.value is None:
         return ""
-    value = printed(row.value, metric)
+    value = printed(found.value, metric)
     return rf"\textbf{{{value}}}" if value == best else value
 
 
@@ -167,14 +170,14 @@ def _reasons(results: Results) -> list[str]:
     """One a reason: the metrics it is of, and the columns and methods unless it is of all."""
     missing: dict[str, list[Row]] = {}
     for row in results.rows:
-        if row.value is None and not row.reason.startswith(FAILED):
-            missing.setdefault(row.reason, []).append(row)
-    finished = len({(row.method, row.dataset, row.bucket) for row in results.rows if not row.reason.startswith(FAILED)})
+        if row.found.value is None and not row.found.reason.startswith(FAILED):
+            missing.setdefault(row.found.reason, []).append(row)
+    finished = len({row[:3] for row in results.rows if not row.found.reason.startswith(FAILED)})
     lines = []
     for reason, rows in missing.items():
         names = dict.fromkeys(row.metric for row in rows)
         text = f"{', '.join(metric.label for metric in PANEL if metric.name in names)}: {reason}"
-        cells = {(row.method, row.dataset, row.bucket): row for row in rows}
+        cells = dict.fromkeys(row[:3] for row in rows)
         if len(cells) < finished:
             where = (f"{method_title(m)} on {dataset_title(d)}, {bucket_title(b)}" for m, d, b in cells)
             text += f" ({'; '.join(where)})"
