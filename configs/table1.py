@@ -27,7 +27,9 @@ def _load(name: str):
 
 dpconv, pconv, gconv = map(_load, ("dpconv", "pconv", "gconv"))
 
-METHODS = ("dpconv", "pconv", "pconv_liu2018", "gconv", "patchmatch", "pypatchmatch", "telea", "ns", "biharmonic")
+NETWORKS = ("dpconv", "pconv", "pconv_liu2018", "gconv")
+TEXTURED = tuple(f"{name}+texture" for name in NETWORKS)  # not of the paper, which compares without post-processing
+METHODS = (*NETWORKS, *TEXTURED, "patchmatch", "pypatchmatch", "telea", "ns", "biharmonic")
 RECIPES = {  # of each learned method: what it makes of the shared config, once that is final
     "dpconv": lambda config: config,
     "pconv": pconv.benchmark,  # these change the model only: "the same settings" of section 4.3
@@ -39,7 +41,8 @@ RECIPES = {  # of each learned method: what it makes of the shared config, once 
 
 def of_the_table(config: ConfigDict, *, datasets: tuple[str, ...]) -> ConfigDict:
     """Adds the sections of the table to a training config."""
-    config.methods = METHODS  # rows, in this order: learned ones, and those of baselines/classical.py
+    config.methods = METHODS  # rows, in this order: learned ones, these with the image's own patches led by them
+    # (NAME+texture), and those of baselines/classical.py
     config.datasets = datasets
     config.recipes = ConfigDict(RECIPES)
     config.by_dataset = ConfigDict()  # fields of config.data that a dataset has otherwise; "" changes none

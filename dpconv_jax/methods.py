@@ -13,7 +13,10 @@ from dpconv_jax import sharding, steps
 from dpconv_jax.baselines import classical
 from dpconv_jax.baselines.classical import Fill
 from dpconv_jax.evaluate import Method, Padded
+from dpconv_jax.inpainting import texture
 from dpconv_jax.trees import Tree
+
+TEXTURE = "+texture"  # after the name of a network
 
 
 def blind(name: str, fill: Fill, *, identity: dict[str, Any]) -> Method:
@@ -37,6 +40,17 @@ def baselines(names: Iterable[str]) -> list[Method]:
     """Those of `classical`. Raises UsageError for an unknown name and where a library is missing."""
     identity = {"source": "dpconv_jax.baselines"}
     return [blind(name, fill, identity=identity) for name, fill in classical.batched(names).items()]
+
+
+def textured(method: Method) -> Method:
+    """Its outputs, at their size, lead patches of the image itself (`inpainting/texture.py`); named NAME+texture."""
+
+    def filled(batch: Padded) -> np.ndarray:
+        guides = np.clip(method.fill(batch), 0, 1)
+        images = zip(batch.masked, batch.mask, guides, strict=True)
+        return np.stack([texture.fill(*each, guide_scale=1).image for each in images])
+
+    return Method(method.name + TEXTURE, method.identity | {"texture": True}, filled)
 
 
 class Network:

@@ -30,6 +30,7 @@ from dpconv_jax.study.results import Cell, Results, failed
 from dpconv_jax.weights import model_file
 
 DATASET, STEPS, BUCKETS = "image_folder", 2, ("0.0-0.2", "0.2-0.4", "0.4-1.0")
+NETWORKS = ("dpconv", "pconv", "pconv_liu2018", "gconv")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -381,6 +382,20 @@ def test_given_weights_are_not_trained_and_four_devices_make_the_numbers_of_one(
         run(config, tmp_path)
 
 
+def test_texture_is_one_more_row_of_the_same_network(photos, finished, tmp_path, computed):
+    config = recipe(photos, methods=("toy+texture", "toy"))
+    config.weights.toy = str(finished / "{dataset}" / "toy")
+    assert run(config, tmp_path) == 0
+    assert {name for name, _ in computed} == {"toy+texture", "toy"}
+    found = numbers(tmp_path)
+    assert found["toy", "0.2-0.4", "l1_percent"] == numbers(finished)["toy", "0.2-0.4", "l1_percent"]
+    assert found["toy+texture", "0.2-0.4", "l1_percent"] != found["toy", "0.2-0.4", "l1_percent"]
+    assert "toy + texture" in (tmp_path / "table1.md").read_text()
+    config.methods = ("mean+texture",)
+    with pytest.raises(UsageError, match=r"'mean\+texture' is unknown"):
+        run(config, tmp_path)
+
+
 # ---- the same holes for all ----
 
 
@@ -586,14 +601,14 @@ def test_the_recipes_of_the_table(variant):
     config = recipes.get_config(variant)
     dataset = config.datasets[-1]
     ours = lineup.settings(config, method="dpconv", dataset=dataset)
-    assert {*config.methods} >= {"dpconv", "pconv", "pconv_liu2018", "gconv"} | {
+    assert {*config.methods} >= {*NETWORKS, *(f"{name}+texture" for name in NETWORKS)} | {
         "patchmatch",
         "pypatchmatch",
         "telea",
         "ns",
         "biharmonic",
     }
-    assert {*config.methods} <= {*config.recipes, *classical.METHODS}
+    assert {*config.methods} <= {*config.recipes, *(f"{name}+texture" for name in NETWORKS), *classical.METHODS}
     assert ours.data.name == dataset and not {*lineup.OF_THE_TABLE} & {*ours}
     json.dumps(ours.to_dict())
     for method, own in {

@@ -96,7 +96,7 @@ def _trainings(table: Table) -> list[str]:
 def _differing(table: Table) -> str:
     dataset = table.config.datasets[0]
     common, found = lineup.shared(table.config, dataset), []
-    for method in table.config.methods:
+    for method in dict.fromkeys(map(lineup.network, table.config.methods)):
         if lineup.is_learned(table.config, method):
             mine = lineup.settings(table.config, method=method, dataset=dataset)
             sections = [name for name in mine if name != "model" and mine[name] != common[name]]

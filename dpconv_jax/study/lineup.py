@@ -14,7 +14,7 @@ from dpconv_jax.checkpoints import newest_step, restore_generator
 from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluate import Method
 from dpconv_jax.experiment import Experiment, open_source
-from dpconv_jax.methods import Network
+from dpconv_jax.methods import TEXTURE, Network, textured
 from dpconv_jax.signals import Stop
 from dpconv_jax.weights import model_file
 from dpconv_jax.workdir import compare
@@ -36,19 +36,24 @@ def shared(config: ConfigDict, dataset: str) -> ConfigDict:
     return common
 
 
+def network(method: str) -> str:
+    """The method without `+texture`: what is trained."""
+    return method.removesuffix(TEXTURE)
+
+
 def settings(config: ConfigDict, *, method: str, dataset: str) -> ConfigDict:
     """The config that a learned method is trained with."""
-    return config.recipes[method](shared(config, dataset))
+    return config.recipes[network(method)](shared(config, dataset))
 
 
 def is_learned(config: ConfigDict, method: str) -> bool:
-    """Whether the config has a recipe of it."""
-    return method in config.recipes
+    """Whether the config has a recipe of it, or of what it adds texture to."""
+    return network(method) in config.recipes
 
 
 def given_weights(config: ConfigDict, *, method: str, dataset: str) -> pathlib.Path | None:
     """What to use instead of a training, None where it is trained."""
-    path = config.weights.get(method, "")
+    path = config.weights.get(network(method), "")
     return model_file.located(path.replace("{dataset}", dataset)) if path else None
 
 
@@ -59,13 +64,13 @@ def check(config: ConfigDict, workdir: pathlib.Path) -> None:
     for field in ("methods", "datasets"):
         if len({*config[field]}) < len(config[field]):
             raise UsageError(f"config.{field} names one twice: {', '.join(config[field])}")
-    known = [*config.recipes, *classical.METHODS]
+    known = [*config.recipes, *(name + TEXTURE for name in config.recipes), *classical.METHODS]
     for name in config.methods:
         if name not in known:
             raise UsageError(f"config.methods: {name!r} is unknown; known: {', '.join(known)}")
     for dataset in config.datasets:
         open_source(shared(config, dataset), "validation")
-        for method in (name for name in config.methods if is_learned(config, name)):
+        for method in dict.fromkeys(network(name) for name in config.methods if is_learned(config, name)):
             _check_learned(config, workdir / dataset / method, method=method, dataset=dataset)
 
 
@@ -74,16 +79,16 @@ def _check_learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dat
     experiment = Experiment.of(mine)
     given = given_weights(config, method=method, dataset=dataset)
     if given is not None:
-        network = model.load(given, step=None)
-        theirs = (network.metadata.model, network.metadata.options.get("variant"))
+        loaded = model.load(given, step=None)
+        theirs = (loaded.metadata.model, loaded.metadata.options.get("variant"))
         wanted = (mine.model.name, mine.model.get("variant"))
         if theirs != wanted:
             said, ours = (" ".join(filter(None, names)) for names in (theirs, wanted))
             raise UsageError(f"config.weights.{method}: {given} holds a {said}, not a {ours}")
-        if network.largest is not None and mine.data.size > network.largest:
+        if loaded.largest is not None and mine.data.size > loaded.largest:
             raise UsageError(
-                f"config.weights.{method}: a dilation of {given} could not train at its {network.largest} x "
-                f"{network.largest}, and data.size is {mine.data.size}"
+                f"config.weights.{method}: a dilation of {given} could not train at its {loaded.largest} x "
+                f"{loaded.largest}, and data.size is {mine.data.size}"
             )
         return
     step = newest_step(folder)
@@ -98,21 +103,23 @@ def _check_learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dat
 # ---- methods ----
 
 
-def learned(config: ConfigDict, folder: pathlib.Path, *, method: str, dataset: str, mesh: Mesh, stop: Stop) -> Method:
-    """A network at its last step, trained in `folder` before where that is not done and no weights are given."""
+def learned(config: ConfigDict, arena: pathlib.Path, *, method: str, dataset: str, mesh: Mesh, stop: Stop) -> Method:
+    """A network at its last step, trained in arena/NAME before where that is not done and no weights are given."""
+    name, folder = network(method), arena / network(method)
     path = given_weights(config, method=method, dataset=dataset)
     if path is None:
         path = folder
         trained(settings(config, method=method, dataset=dataset), folder, stop=stop)
-    network = model.load(path, step=None)
+    loaded = model.load(path, step=None)
     identity = {
-        "source": OURS if path is folder else f"config.weights.{method}",
-        "parameters": digest(network.params),
-        "step": network.metadata.step,
-        "trained at": network.metadata.size,
+        "source": OURS if path is folder else f"config.weights.{name}",
+        "parameters": digest(loaded.params),
+        "step": loaded.metadata.step,
+        "trained at": loaded.metadata.size,
     }
-    over_mesh = Network(network.graph, mesh, batch_size=config.eval.batch_size)
-    return over_mesh.method(method, network.params, identity=identity)
+    over_mesh = Network(loaded.graph, mesh, batch_size=config.eval.batch_size)
+    raw = over_mesh.method(name, loaded.params, identity=identity)
+    return raw if method == name else textured(raw)
 
 
 def trained(mine: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:

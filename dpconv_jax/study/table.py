@@ -112,7 +112,7 @@ class Table:
             try:
                 if lineup.is_learned(self.config, name):
                     options = {"method": name, "dataset": dataset, "mesh": self.mesh, "stop": stop}
-                    found.append(lineup.learned(self.config, arena.folder / name, **options))
+                    found.append(lineup.learned(self.config, arena.folder, **options))
                 else:
                     found += baselines([name])
             except Exception as error:

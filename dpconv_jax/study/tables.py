@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from dpconv_jax.estimates import Estimate
 from dpconv_jax.masks import BUCKETS
+from dpconv_jax.methods import TEXTURE
 from dpconv_jax.metrics import Metric
 from dpconv_jax.panel import PANEL
 from dpconv_jax.report import bucket_title, bullets
@@ -44,7 +45,8 @@ PAPERS = "in the paper"
 
 def method_title(name: str) -> str:
     """For people; an external method's is its name."""
-    return METHODS.get(name, name)
+    network = name.removesuffix(TEXTURE)
+    return METHODS.get(network, network) + (" + texture" if network != name else "")
 
 
 def dataset_title(name: str) -> str:
