@@ -1,47 +1,81 @@
 """How good are the fills that a shop would get: by error, by looks and by how much of the cloth's detail is there?
 
-    python -m benchmarks.fills --photos=$CLOTHING/validation --vgg=$VGG16 telea pypatchmatch patchmatch network texture
+    python -m benchmarks.fills --photos=$CLOTHING/validation --vgg=$VGG16 --size=256 telea pypatchmatch network texture
+    python -m benchmarks.fills --photos=$CLOTHING/validation --vgg=$VGG16 --native --limit=60 telea texture
+    python -m benchmarks.fills --photos=$CLOTHING/validation --vgg=$VGG16 --removals pypatchmatch texture
 
-Of each method, in the three buckets of hole ratio: l1 % and PSNR over all pixels, SSIM, LPIPS on Oxford's VGG-16, the
-mean |gradient| inside the holes over the truth's, seconds a photo; and l1 and LPIPS over Telea's where Telea is among
-the methods. Photos are central squares, reduced to --size; every method sees the same holes, strokes of the preset
-`thin` unless --preset names another. `network` is one pass at 128 pixels, enlarged; `texture` are patches of the photo
-led by that; the others are the baselines of `dpconv_jax/baselines/classical.py`. Needs
-`python -m dpconv_jax.weights fetch lpips`, or --lpips.
+Holes are strokes in the three buckets of hole ratio, over central squares reduced to --size or over photos at their
+native size; or, with --removals, the rectangles and blobs of `benchmarks/removals.py` in the middle of 40 garments,
+photos reduced to 512 pixels along their longer side. Every method sees the same holes. `network` and `texture` are what
+a caller of `dpconv_jax.model.load()` gets without texture and with it, from the starter weights; `texture=FILE` or
+`network=WORKDIR` are other weights, so that old ones and new ones stand side by side. The rest are the baselines of
+`dpconv_jax/baselines/classical.py`.
+
+Of each method: l1 % and PSNR over all pixels, SSIM, LPIPS on Oxford's VGG-16, the Frechet distance of VGG-16's
+features, the mean |gradient| inside the holes over the truth's, and the seconds of a photo, the median: what is
+compiled for a photo's shape is not counted. Last, l1 and LPIPS over Telea's, of removals over PyPatchMatch's, where
+that is among the methods. --vgg is Oxford's VGG-16. The heads of LPIPS are those that
+`python -m dpconv_jax.weights fetch lpips` kept, or a file, --lpips.
 """
 
 import argparse
 import pathlib
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
+from benchmarks import removals
 from benchmarks.patchmatch import photo
 from dpconv_jax import masks, model
 from dpconv_jax.baselines import classical
-from dpconv_jax.inpainting import texture
-from dpconv_jax.panel import Networks, Panel
-from dpconv_jax.patches import pyramid
+from dpconv_jax.errors import UsageError
+from dpconv_jax.panel import Networks, Panel, Truth
+from dpconv_jax.progress import Counter
 from dpconv_jax.weights import store, vgg16
 
-GUIDE = 128  # pixels, the side at which the network sees the photo
 SEED = 7
-METRICS = {"l1_percent": "l1 %", "psnr_db": "PSNR", "ssim": "SSIM", "lpips_oxford": "LPIPS"}
+SIDE = 512  # pixels of the longer side of photos that something is removed from
+METRICS = {  # of the panel: title and decimals
+    "l1_percent": ("l1 %", 3),
+    "psnr_db": ("PSNR", 2),
+    "ssim": ("SSIM", 4),
+    "lpips_oxford": ("LPIPS", 4),
+    "fd_vgg16": ("FD", 3),
+}
+RATIOS = ("l1_percent", "lpips_oxford")
 
 
-def guide(network: model.Model, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """The network's picture (H, W, 3) of the photo reduced to about GUIDE pixels, enlarged, and how many times."""
-    small, hole, scale = np.where(mask > 0, image, 0), mask[..., 0] == 0, 1
-    while max(hole.shape) > GUIDE:
-        small, hole, scale = *pyramid.halved(small, hole), 2 * scale
-    x, valid = jnp.asarray(small[None], jnp.float32), jnp.asarray(~hole[None, ..., None], jnp.float32)
-    output = np.asarray(network.generator(network.convention.prepare(x, valid), valid)[0][0]).clip(0, 1)
-    enlarged = np.where(hole[..., None], output, small)
-    for _ in range(scale.bit_length() - 1):
-        enlarged = pyramid.doubled(enlarged, (2 * enlarged.shape[0], 2 * enlarged.shape[1]))
-    return enlarged[: image.shape[0], : image.shape[1]].astype(np.float32), scale
+class Example(NamedTuple):
+    """A photo with a hole, and the rows of the table that it belongs to."""
+
+    group: str
+    image: np.ndarray  # float32 (H, W, 3) in [0, 1]
+    mask: np.ndarray  # float32 (H, W, 1), 1 = valid, 0 = hole
+
+
+class Tally:
+    """What is known of a method's fills in a group."""
+
+    def __init__(self, networks: Networks, truth: Truth):
+        self.panel = Panel(networks, bootstrap=0, seed=0, truth=truth)
+        self.gradient = self.true_gradient = 0.0
+        self.seconds: list[float] = []
+
+    def add(self, example: Example, filled: np.ndarray, seconds: float) -> None:
+        """A fill (H, W, 3) and what it took."""
+        hole = example.mask[..., 0] == 0
+        self.panel.add(output=filled[None], target=example.image[None], mask=example.mask[None])
+        self.gradient += gradient(filled, hole)
+        self.true_gradient += gradient(example.image, hole)
+        self.seconds.append(seconds)
+
+    def values(self) -> dict[str, float]:
+        """By the names of METRICS; nan where there is none."""
+        return {name: np.nan if found.value is None else found.value for name, found in self.panel.scores().items()}
 
 
 def gradient(image: np.ndarray, hole: np.ndarray) -> float:
@@ -50,70 +84,102 @@ def gradient(image: np.ndarray, hole: np.ndarray) -> float:
     return float(rows + np.abs(np.diff(image, axis=1))[hole[:, 1:] & hole[:, :-1]].sum())
 
 
-def methods(names: list[str], checkpoint: str | None) -> dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
-    """By name: image (H, W, 3) and mask (H, W, 1) -> composite."""
-    network = model.load(checkpoint) if {*names} & {"network", "texture"} else None
+def method(name: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Of image (H, W, 3) and mask (H, W, 1): the composite. Raises UsageError for an unknown name."""
+    kind, _, checkpoint = name.partition("=")
+    if kind in ("network", "texture"):
+        network = model.load(checkpoint or None)
+        return lambda image, mask: network(image, mask, texture=kind == "texture")
+    if name not in classical.METHODS:
+        raise UsageError(f"no method {name!r}; there are {', '.join(classical.METHODS)}, network and texture")
+    return classical.METHODS[name]
 
-    def alone(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return np.where(mask > 0, image, guide(network, image, mask)[0])
 
-    def led(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        picture, scale = guide(network, image, mask)
-        return texture.fill(image, mask, picture, guide_scale=scale).image
+def whole(path: pathlib.Path, *, side: int | None = None) -> np.ndarray:
+    """A photo, reduced to `side` pixels along its longer side or as it is: float32 (H, W, 3) in [0, 1]."""
+    image = Image.open(path).convert("RGB")
+    if side is not None:
+        width, height = (round(length * side / max(image.size)) for length in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(image, np.float32) / 255
 
-    return {name: {"network": alone, "texture": led}.get(name) or classical.METHODS[name] for name in names}
+
+def strokes(paths: Sequence[pathlib.Path], *, size: int | None, preset: str) -> Iterator[Example]:
+    """Of each photo three, one of each bucket: its central square at `size`, or, with None, all of it as it is."""
+    for index, path in enumerate(paths):
+        image = whole(path) if size is None else photo(path, size)
+        for bucket, ratios in enumerate(masks.DRAWN):
+            rng = np.random.default_rng([SEED, index, bucket])
+            mask = masks.draw(rng, image.shape[:2], preset=preset, bucket=bucket)
+            yield Example(str(ratios), image, mask.astype(np.float32))
+
+
+def removed(paths: Sequence[pathlib.Path]) -> Iterator[Example]:
+    """Of each photo of `removals.MEASURED` one."""
+    for index, path in enumerate(paths):
+        image = whole(path, side=SIDE)
+        hole = removals.drawn(index, image.shape[:2])
+        yield Example("removals", image, ~hole[..., None] * np.float32(1))
 
 
 def main() -> None:
-    """Prints the tables."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("methods", nargs="+", choices=[*classical.METHODS, "network", "texture"])
+    parser.add_argument(
+        "methods", nargs="+", metavar="METHOD", help=f"{', '.join(classical.METHODS)}, network, texture"
+    )
     parser.add_argument("--photos", required=True, type=pathlib.Path)
     parser.add_argument("--vgg", required=True)
     parser.add_argument("--lpips")
-    parser.add_argument("--checkpoint", help="default: the starter weights")
-    parser.add_argument("--limit", type=int, help="photos, spread over all")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--preset", default="thin", choices=masks.PROCEDURAL)
+    parser.add_argument("--limit", type=int, help="photos: of strokes spread over all, of removals the first")
+    parser.add_argument("--preset", default="thin", choices=masks.PROCEDURAL, help="of strokes")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--size", type=int, default=256)
+    what.add_argument("--native", action="store_true")
+    what.add_argument("--removals", action="store_true")
     options = parser.parse_args()
-    networks = Networks(lpips=store.load_lpips(options.lpips, trunk=vgg16.load(options.vgg)))
-    paths = sorted(options.photos.rglob("*.jpg"))
-    if options.limit:
-        paths = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, options.limit)]
-    fills = methods(options.methods, options.checkpoint)
-    panels = {(name, bucket): Panel(networks, bootstrap=0, seed=0) for name in fills for bucket in range(3)}
-    slopes = dict.fromkeys([*panels, *(("truth", bucket) for bucket in range(3))], 0.0)
-    seconds = dict.fromkeys(panels, 0.0)
-    size, means = (options.size, options.size), {}
-    for index, path in enumerate(paths):
-        image = photo(path, options.size)
-        for bucket in range(3):
-            rng = np.random.default_rng([SEED, index, bucket])
-            mask = masks.draw(rng, size, preset=options.preset, bucket=bucket).astype(np.float32)
-            slopes["truth", bucket] += gradient(image, mask[..., 0] == 0)
+    fills = {name: method(name) for name in options.methods}
+    if options.removals:
+        paths = [options.photos / f"{name}.jpg" for name in removals.MEASURED[: options.limit]]
+        examples, count, over = removed(paths), len(paths), "pypatchmatch"
+        print(f"{len(paths)} photos, {SIDE} pixels along the longer side, a rectangle or a blob in the middle of each")
+    else:
+        paths = sorted(options.photos.rglob("*.jpg"))
+        if options.limit:
+            paths = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, options.limit)]
+        size = None if options.native else options.size
+        examples, over = strokes(paths, size=size, preset=options.preset), "telea"
+        count = len(paths) * len(masks.DRAWN)
+        at = "native size" if size is None else f"{size}x{size}"
+        print(f"{len(paths)} photos, {at}, holes of the preset {options.preset}")
+
+    trunk = vgg16.load(options.vgg)
+    networks = Networks(lpips=store.load_lpips(options.lpips, trunk=trunk), vgg16=trunk)
+    truth = Truth(networks)
+    tallies: dict[str, dict[str, Tally]] = {}  # by group and method
+    with Counter(total=count, unit="holes") as counter:
+        for example in examples:
+            group = tallies.setdefault(example.group, {name: Tally(networks, truth) for name in fills})
             for name, fill in fills.items():
-                if not index and not bucket:
-                    fill(image, mask)  # compiles
                 start = time.perf_counter()
-                filled = fill(image, mask)
-                seconds[name, bucket] += time.perf_counter() - start
-                slopes[name, bucket] += gradient(filled, mask[..., 0] == 0)
-                panels[name, bucket].add(output=filled[None], target=image[None], mask=mask[None])
-    print(f"{len(paths)} photos, {options.size}x{options.size}, holes of the preset {options.preset}")
-    print(f"| hole ratio | method | {' | '.join(METRICS.values())} | gradient | s | l1 / Telea | LPIPS / Telea |")
-    print("|" + "---|" * (len(METRICS) + 6))
-    for bucket in range(3):
-        for name in fills:
-            scores = {metric: found.value for metric, found in panels[name, bucket].scores().items()}
-            means[name] = [scores[metric] for metric in METRICS]
-            row = [f"{mean:.{digits}f}" for mean, digits in zip(means[name], (3, 2, 4, 4), strict=True)]
-            row += [
-                f"{slopes[name, bucket] / slopes['truth', bucket]:.2f}",
-                f"{seconds[name, bucket] / len(paths):.2f}",
-            ]
-            if "telea" in means:
-                row += [f"{means[name][metric] / means['telea'][metric]:.3f}" for metric in (0, 3)]
-            print(f"| {masks.DRAWN[bucket]} | {name} | {' | '.join(row)} |", flush=True)
+                filled = fill(example.image, example.mask)
+                group[name].add(example, filled, time.perf_counter() - start)
+            counter.advance()
+
+    titles = [title for title, _ in METRICS.values()]
+    titles += [
+        "gradient",
+        "s",
+        *(f"{METRICS[metric][0].removesuffix(' %')} / {over}" for metric in RATIOS if over in fills),
+    ]
+    print(f"| holes | method | {' | '.join(titles)} |\n{'|---' * (len(titles) + 2)}|")
+    for holes, group in tallies.items():
+        values = {name: tally.values() for name, tally in group.items()}
+        for name, tally in group.items():
+            row = [f"{values[name][metric]:.{digits}f}" for metric, (_, digits) in METRICS.items()]
+            row += [f"{tally.gradient / tally.true_gradient:.2f}", f"{statistics.median(tally.seconds):.2f}"]
+            row += [f"{values[name][metric] / values[over][metric]:.3f}" for metric in RATIOS if over in fills]
+            print(f"| {holes} | {name} | {' | '.join(row)} |")
 
 
 if __name__ == "__main__":
