@@ -116,7 +116,7 @@ def test_the_guide_says_where_an_edge_runs():
     for true, other in ((early, late), (late, early)):
         filled = texture.fill(true, mask, ndimage.gaussian_filter(true, (2, 2, 0))).image
         errors = [np.abs(filled - each)[43:55, 46:66].mean() for each in (true, other)]
-        assert errors[0] < 0.3 * errors[1]
+        assert errors[0] < 0.5 * errors[1]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (5, 7), (12, 40)])

@@ -1,9 +1,9 @@
 """Structure from a network, texture from the photo: the holes of a photo, filled with its own patches near a guide.
 
 The nearest relative is Zhang et al. 2022, *Inpainting at Modern Camera Resolution by Guided PatchMatch with
-Auto-Curation*. The search starts at the scale at which the network spoke, from its colours and from random sources.
-After that the guide is only its low frequencies, and they are only a part of what is compared: where the surroundings
-repeat, the photo wins.
+Auto-Curation*. The search starts from the network's colours and from random sources, at the scale at which it spoke
+or, where holes are deep, at a smaller one: far from valid pixels the network is grey where a cloth repeats, and the
+photo knows better. After that the guide is only its low frequencies, and they are only a part of what is compared.
 """
 
 import math
@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from dpconv_jax.errors import UsageError
 from dpconv_jax.inpainting import curation
@@ -19,6 +20,7 @@ from dpconv_jax.patches import scales
 from dpconv_jax.patches.crops import Box, crops, tiles
 from dpconv_jax.patches.levelling import levelled
 
+DEPTH = 2.5  # pixels from a hole's to the closest valid ones, the mean: a search starts where it is no more
 SMALLEST = 128  # pixels, about the longer side at which the search starts where nobody says at which the network spoke
 
 
@@ -47,7 +49,7 @@ def fill(
       mask: (H, W, 1), 1 = valid, 0 = hole.
       guide: (H, W, 3), float in [0, 1], a network's picture, of which the hole is read. A colour that it has over or
         under its surroundings throughout is taken away.
-      guide_scale: how many times the guide was enlarged; None is what makes SMALLEST pixels of a hole and its context.
+      guide_scale: how many times the guide was enlarged; None is what makes SMALLEST pixels of a crop.
       trust: of the guide, from 1 to 0, which is the photo alone.
       seed: the same gives the same fill.
 
@@ -78,8 +80,7 @@ def fill(
                 continue
             led = filled[around].clip(0, 1)
             led = np.where(here[..., None], led - _cast(led, here), led).clip(0, 1)
-            halvings = max(0, round(math.log2(guide_scale or max(here.shape) / SMALLEST)))
-            search = _Search(trust, halvings if trust else scales.deepest(here), judged)
+            search = _Search(trust, _halvings(here, guide_scale) if trust else scales.deepest(here), judged)
             found = _fill(led, here, search, rng)
             if found is not None:
                 (led, score), smooth[part] = found, False
@@ -95,6 +96,13 @@ def fill(
         list(pool.map(of_crop, range(len(boxes)), boxes))
     values, pixels = np.array(sorted(scores)).T if judged and scores else ([math.nan], [1])
     return Textured(filled, smooth, float(np.average(values, weights=pixels)))
+
+
+def _halvings(hole: np.ndarray, guide_scale: float | None) -> int:
+    """To the scale at which the search for a crop starts."""
+    spoken = round(math.log2(guide_scale or max(hole.shape) / SMALLEST))
+    depth = ndimage.distance_transform_edt(hole)[hole].mean()
+    return max(0, spoken, min(math.ceil(math.log2(depth / DEPTH)), scales.deepest(hole)))
 
 
 class _Search(NamedTuple):
