@@ -3,13 +3,14 @@
     python -m benchmarks.fills --photos=$CLOTHING/validation --vgg=$VGG16 --size=256 telea pypatchmatch network texture
     python -m benchmarks.fills --photos=$CLOTHING/validation --vgg=$VGG16 --native --limit=60 telea texture
     python -m benchmarks.fills --photos=$CLOTHING/validation --vgg=$VGG16 --removals pypatchmatch texture
+    python -m benchmarks.fills --photos=$CLOTHING/validation --vgg=$VGG16 --lines --limit=14 biharmonic texture
 
 Holes are strokes in the three buckets of hole ratio, over central squares reduced to --size or over photos at their
-native size; or, with --removals, the rectangles and blobs of `benchmarks/removals.py` in the middle of 40 garments,
-photos reduced to 512 pixels along their longer side. Every method sees the same holes. `network` and `texture` are what
-a caller of `dpconv_jax.model.load()` gets without texture and with it, from the starter weights; `texture=FILE` or
-`network=WORKDIR` are other weights, so that old ones and new ones stand side by side. The rest are the baselines of
-`dpconv_jax/baselines/classical.py`.
+native size; with --lines, scratches of 1 to 7 pixels over such squares; with --removals, the rectangles and blobs of
+`benchmarks/removals.py` in the middle of 40 garments, photos reduced to 512 pixels along their longer side. Every
+method sees the same holes. `network` and `texture` are what a caller of `dpconv_jax.model.load()` gets without texture
+and with it, from the weights of the package; `texture=FILE` or `network=WORKDIR` are other weights, so that old ones
+and new ones stand side by side. The rest are the baselines of `dpconv_jax/baselines/classical.py`.
 
 Of each method: l1 % and PSNR over all pixels, SSIM, LPIPS on Oxford's VGG-16, the Frechet distance of VGG-16's
 features, the mean |gradient| inside the holes over the truth's, and the seconds of a photo, the median: what is
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from benchmarks import removals
 from benchmarks.patchmatch import photo
@@ -38,6 +39,8 @@ from dpconv_jax.progress import Counter
 from dpconv_jax.weights import store, vgg16
 
 SEED = 7
+WIDTHS = (1, 2, 3, 5, 7)  # pixels, of scratches
+SCRATCHES = 14  # of a photo, each of three lines
 SIDE = 512  # pixels of the longer side of photos that something is removed from
 METRICS = {  # of the panel: title and decimals
     "l1_percent": ("l1 %", 3),
@@ -114,6 +117,18 @@ def strokes(paths: Sequence[pathlib.Path], *, size: int | None, preset: str) -> 
             yield Example(str(ratios), image, mask.astype(np.float32))
 
 
+def scratched(paths: Sequence[pathlib.Path], *, size: int) -> Iterator[Example]:
+    """Of each photo, its central square, one for each of WIDTHS."""
+    for index, path in enumerate(paths):
+        image = photo(path, size)
+        for width in WIDTHS:
+            points = np.random.default_rng([SEED, index, width]).integers(0, size, (SCRATCHES, 4, 2))
+            paper = Image.new("1", (size, size))
+            for line in points:
+                ImageDraw.Draw(paper).line([*map(tuple, line.tolist())], fill=1, width=width)
+            yield Example(f"{width} px wide", image, ~np.asarray(paper)[..., None] * np.float32(1))
+
+
 def removed(paths: Sequence[pathlib.Path]) -> Iterator[Example]:
     """Of each photo of `removals.MEASURED` one."""
     for index, path in enumerate(paths):
@@ -136,6 +151,7 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--size", type=int, default=256)
     what.add_argument("--native", action="store_true")
+    what.add_argument("--lines", action="store_true")
     what.add_argument("--removals", action="store_true")
     options = parser.parse_args()
     fills = {name: method(name) for name in options.methods}
@@ -147,11 +163,14 @@ def main() -> None:
         paths = sorted(options.photos.rglob("*.jpg"))
         if options.limit:
             paths = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, options.limit)]
-        size = None if options.native else options.size
-        examples, over = strokes(paths, size=size, preset=options.preset), "telea"
-        count = len(paths) * len(masks.DRAWN)
+        size, over = None if options.native else options.size, "telea"
         at = "native size" if size is None else f"{size}x{size}"
-        print(f"{len(paths)} photos, {at}, holes of the preset {options.preset}")
+        if options.lines:
+            examples, count = scratched(paths, size=options.size), len(paths) * len(WIDTHS)
+            print(f"{len(paths)} photos, {at}, {SCRATCHES} scratches each")
+        else:
+            examples, count = strokes(paths, size=size, preset=options.preset), len(paths) * len(masks.DRAWN)
+            print(f"{len(paths)} photos, {at}, holes of the preset {options.preset}")
 
     trunk = vgg16.load(options.vgg)
     networks = Networks(lpips=store.load_lpips(options.lpips, trunk=trunk), vgg16=trunk)
