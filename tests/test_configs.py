@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dpconv_jax import steps
+from dpconv_jax.training import steps
 
 FILE = pathlib.Path(__file__).resolve().parents[1] / "configs" / "dpconv.py"
 COMPARED = {  # file, recipe of its own -> fields of the model; sections beside it that differ from DPConv's
