@@ -22,8 +22,8 @@ from jax.experimental import topologies
 
 from benchmarks.collectives import collectives
 from benchmarks.train_step import vgg16
-from configs import dpconv
 from dpconv_jax import distributed
+from dpconv_jax.configs import dpconv
 from dpconv_jax.models.trees import Tree
 from dpconv_jax.training import steps, train
 

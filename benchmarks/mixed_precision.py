@@ -12,8 +12,8 @@ import argparse
 import jax
 import numpy as np
 
-from configs import dpconv
 from dpconv_jax import distributed
+from dpconv_jax.configs import dpconv
 from dpconv_jax.training import steps, train
 from dpconv_jax.training.experiment import Experiment
 

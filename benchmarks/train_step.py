@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from benchmarks import side_by_side
-from configs import dpconv
 from dpconv_jax import distributed
+from dpconv_jax.configs import dpconv
 from dpconv_jax.models.dpconv import DPConv
 from dpconv_jax.models.pconv import PConv
 from dpconv_jax.models.vgg16 import BLOCKS, STYLE_BLOCKS, VGG16

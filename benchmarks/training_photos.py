@@ -11,9 +11,9 @@ import argparse
 
 import numpy as np
 
-from configs import dpconv
 from dpconv_jax import masks
 from dpconv_jax.baselines import classical
+from dpconv_jax.configs import dpconv
 from dpconv_jax.evaluation.suite import Networks, Panel
 from dpconv_jax.inpainting import model
 from dpconv_jax.training import steps

@@ -1,14 +1,17 @@
 """What the commands share: their parser, a mistake of the user as one line and exit code 2, what XLA compiled, kept.
 
-Those that take a recipe share `--config=FILE[:VARIANT]` and `--config.FIELD=VALUE`, and what they print.
+Those that take a recipe share `--config=FILE[:VARIANT]` and `--config.FIELD=VALUE`, and what they print. A recipe of
+the package, `configs/NAME.py`, is found wherever they run.
 """
 
 import argparse
 import errno
 import io
+import itertools
 import logging
 import os
 import pathlib
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,6 +24,7 @@ from ml_collections import ConfigDict, config_flags
 from dpconv_jax.errors import UsageError
 
 PATHS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP)  # the user's to mend
+RECIPES = pathlib.Path(__file__).with_name("configs")
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,10 +83,11 @@ def keep_compiled() -> None:
 def read_config(arguments: list[str]) -> ConfigDict:
     """The config that these flags name; `arguments` may hold nothing else.
 
+    Where `configs/NAME.py` is no file here, the package's recipe of that name is read, and a line says so.
     The flags live for this call only: nothing is defined where a module is imported.
     Raises UsageError for a missing, unknown or misspelt flag, and for a file, variant, field or value it has not.
     """
-    argv = ["", *arguments]
+    argv = ["", *itertools.starmap(_with_packaged, itertools.pairwise(["", *arguments]))]
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file("config", None, "The recipe.", flag_values=values, sys_argv=argv)
     flags.mark_flag_as_required("config", flag_values=values)
@@ -95,6 +100,18 @@ def read_config(arguments: list[str]) -> ConfigDict:
     if rest[1:]:
         raise UsageError(f"{rest[1]!r} is no flag")
     return config.value
+
+
+def _with_packaged(before: str, word: str) -> str:
+    """A word of the command line, which names the package's recipe where it named one that is not here."""
+    named = re.fullmatch(r"(--?config=)?(configs/(\w+\.py))(:.*)?", word)
+    if not named or not (named[1] or before in ("--config", "-config")):
+        return word
+    flag, file, name, variant = named.groups(default="")
+    if pathlib.Path(file).exists() or not (RECIPES / name).is_file():
+        return word
+    print(f"{file} is not here: the recipe of that name in the package is taken")
+    return f"{flag}{RECIPES / name}{variant}"
 
 
 def run_with_config(main: Callable[[list[str] | None], int], arguments: list[str] | None = None) -> int:

@@ -56,8 +56,8 @@ from matplotlib.colors import LogNorm
 from PIL import Image
 
 import dpconv_jax
-from configs import dpconv as recipes
 from dpconv_jax import cli, masks
+from dpconv_jax.configs import dpconv as recipes
 from dpconv_jax.data.synthetic import painting
 from dpconv_jax.training import report, train
 

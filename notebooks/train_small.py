@@ -55,7 +55,7 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from configs import dpconv as recipes
+from dpconv_jax.configs import dpconv as recipes
 from dpconv_jax.data.synthetic import painting
 from dpconv_jax.training.writers import GAP, read_scalars
 
@@ -81,8 +81,8 @@ display(strip)
 # ## Training
 #
 # The recipe of `configs/dpconv.py` at 64x64, narrower and shorter; each `--config.…` flag sets a field that
-# `configs/base.py` explains. The command is a process of its own that writes to the workdir, and the notebook reads
-# what it wrote. Stop the cell and run it again, and the training goes on where it was.
+# `dpconv_jax/configs/base.py` explains. The command is a process of its own that writes to the workdir, and the
+# notebook reads what it wrote. Stop the cell and run it again, and the training goes on where it was.
 
 # %%
 SIDE = 64

@@ -6,8 +6,8 @@ import pytest
 from toy import flat_vgg, rate
 
 from benchmarks.collectives import Collective, collectives
-from configs import dpconv, gconv, pconv
 from dpconv_jax import distributed
+from dpconv_jax.configs import dpconv, gconv, pconv
 from dpconv_jax.training import steps, train
 
 RECIPES = {

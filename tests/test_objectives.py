@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 from toy import flat_vgg, rate
 
-from configs import dpconv, gconv, pconv
+from dpconv_jax.configs import dpconv, gconv, pconv
 from dpconv_jax.data import pipeline
 from dpconv_jax.data.synthetic import painting
 from dpconv_jax.errors import UsageError

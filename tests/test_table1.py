@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 from toy import SIZE, Toy, tiny, weight_file
 
-from configs import table1 as recipes
 from dpconv_jax import cli
 from dpconv_jax.baselines import classical
+from dpconv_jax.configs import table1 as recipes
 from dpconv_jax.errors import UsageError
 from dpconv_jax.evaluation.estimates import Estimate, missing
 from dpconv_jax.evaluation.suite import PANEL

@@ -10,7 +10,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
 
-from configs import base
+from dpconv_jax.configs import base
 from dpconv_jax.models.convention import UNIT
 from dpconv_jax.models.generator import Generator
 from dpconv_jax.models.vgg16 import BLOCKS, VGG16

@@ -26,7 +26,7 @@ from dpconv_jax.progress import Counter
 from dpconv_jax.signals import INTERRUPTED, Stop
 
 SAMPLES = 12  # on the contact sheet
-COVERAGE = 0.05  # of the clothing, by the sheet's masks; as in configs/base.py
+COVERAGE = 0.05  # of the clothing, by the sheet's masks; as in dpconv_jax/configs/base.py
 DIRECT = "DirectRunner"
 WITHOUT_PRISM = "--allow_unsafe_triggers"  # there are none; but Beam would fetch Prism, another runner, from GitHub
 
