@@ -22,9 +22,10 @@ from jax.experimental import topologies
 
 from benchmarks.collectives import collectives
 from benchmarks.train_step import vgg16
-from configs import dpconv
-from dpconv_jax import sharding, steps, train
-from dpconv_jax.trees import Tree
+from dpconv_jax import distributed
+from dpconv_jax.configs import dpconv
+from dpconv_jax.models.trees import Tree
+from dpconv_jax.training import steps, train
 
 MEMORY = 16 * 2**30  # bytes of a v5e chip
 GROWTH = 1.01  # of a chip's arithmetic, from the first slice to the others
@@ -55,7 +56,7 @@ def placed(tree: Tree, where: jax.sharding.Sharding) -> Tree:
 
 def compiled(topology: str, images: int) -> Step:
     """What XLA says of the step on a slice."""
-    mesh = sharding.in_a_row(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    mesh = distributed.in_a_row(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
     config = dpconv.get_config("fashiongen")
     config.train.dtype = "bfloat16"
     config.train.batch_size = images * mesh.size
@@ -64,7 +65,7 @@ def compiled(topology: str, images: int) -> Step:
     state = jax.eval_shape(lambda: steps.initialise(gan))
     sides = (config.train.batch_size, config.data.size, config.data.size)
     batch = {name: jax.ShapeDtypeStruct((*sides, n), jnp.uint8) for name, n in (("image", 3), ("mask", 1))}
-    whole, parts = sharding.replicated(mesh), sharding.split(mesh)
+    whole, parts = distributed.replicated(mesh), distributed.split(mesh)
     shapes = placed(state, whole), placed(batch, parts), placed(jax.eval_shape(vgg16), whole)
 
     executable = train.compile_step(gan, rate, mesh).lower(*shapes, False).compile()

@@ -16,8 +16,9 @@ import pathlib
 import numpy as np
 
 from benchmarks.patchmatch import photo
-from dpconv_jax import masks, model
-from dpconv_jax.panel import Networks, Panel
+from dpconv_jax import masks
+from dpconv_jax.evaluation.suite import Networks, Panel
+from dpconv_jax.inpainting import model
 from dpconv_jax.weights import store, vgg16
 
 SIZE = 256

@@ -8,7 +8,7 @@
 Holes are strokes in the three buckets of hole ratio, over central squares reduced to --size or over photos at their
 native size; with --lines, scratches of 1 to 7 pixels over such squares; with --removals, the rectangles and blobs of
 `benchmarks/removals.py` in the middle of 40 garments, photos reduced to 512 pixels along their longer side. Every
-method sees the same holes. `network` and `texture` are what a caller of `dpconv_jax.model.load()` gets without texture
+method sees the same holes. `network` and `texture` are what a caller of `dpconv_jax.load()` gets without texture
 and with it, from the weights of the package; `texture=FILE` or `network=WORKDIR` are other weights, so that old ones
 and new ones stand side by side. The rest are the baselines of `dpconv_jax/baselines/classical.py`.
 
@@ -31,10 +31,11 @@ from PIL import Image, ImageDraw
 
 from benchmarks import removals
 from benchmarks.patchmatch import photo
-from dpconv_jax import masks, model
+from dpconv_jax import masks
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
-from dpconv_jax.panel import Networks, Panel, Truth
+from dpconv_jax.evaluation.suite import Networks, Panel, Truth
+from dpconv_jax.inpainting import model
 from dpconv_jax.progress import Counter
 from dpconv_jax.weights import store, vgg16
 

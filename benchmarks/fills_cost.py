@@ -3,7 +3,7 @@
     python -m benchmarks.fills_cost --photos=$CLOTHING/validation
 
 Prints three tables, or those that are named. `sizes`: a photo enlarged to three sizes, a rectangle in its middle
-missing; warm seconds of what `dpconv_jax.model.load()` fills and of PyPatchMatch, by turns in one process, and the peak
+missing; warm seconds of what `dpconv_jax.load()` fills and of PyPatchMatch, by turns in one process, and the peak
 memory of a fresh process of either that fills once. `first`: the first photo of a fresh process, by what was compiled
 before; in an empty cache, as commands keep it, and in none. `odd`: photos and holes at the limits of what
 `python -m dpconv_jax.inpaint` takes, each in a process of its own that is killed when its time is over; a fill is wrong
@@ -65,10 +65,11 @@ def filler(method: str, job: Job, *, keep: bool = True) -> Callable[[np.ndarray,
         import patchmatch
 
         return lambda image, mask: patchmatch.inpaint(image, mask == 0, patch_size=3)
-    from dpconv_jax import compilation, model
+    from dpconv_jax import cli
+    from dpconv_jax.inpainting import model
 
     if keep:
-        compilation.keep_compiled()
+        cli.keep_compiled()
     return model.load(job.checkpoint)
 
 

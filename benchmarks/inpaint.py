@@ -17,8 +17,10 @@ import time
 import numpy as np
 from PIL import Image
 
-from dpconv_jax import folder, holes, masks, metrics, photo
+from dpconv_jax import masks
 from dpconv_jax.baselines import classical
+from dpconv_jax.evaluation import metrics
+from dpconv_jax.inpainting import folder, holes, photo
 
 OPTIONS = folder.Options(boxes=(), colour="white", dilate=0, feather=0)
 

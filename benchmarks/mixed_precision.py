@@ -12,9 +12,10 @@ import argparse
 import jax
 import numpy as np
 
-from configs import dpconv
-from dpconv_jax import sharding, steps, train
-from dpconv_jax.experiment import Experiment
+from dpconv_jax import distributed
+from dpconv_jax.configs import dpconv
+from dpconv_jax.training import steps, train
+from dpconv_jax.training.experiment import Experiment
 
 LAST = 100
 ALLOWED = 0.02
@@ -26,12 +27,12 @@ def trained(dtype: str, *, seed: int, count: int) -> float:
     config.seed, config.train.steps, config.train.dtype = seed, count, dtype
     experiment = Experiment.of(config)
     mesh = experiment.mesh
-    state = jax.device_put(steps.initialise(experiment.gan), sharding.replicated(mesh))
+    state = jax.device_put(steps.initialise(experiment.gan), distributed.replicated(mesh))
     step = train.compile_step(experiment.gan, experiment.learning_rate, mesh)
     batches, losses = experiment.batches(start=0), []
     for _ in range(count):
         batch = next(batches)
-        arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
+        arrays = distributed.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
         state, metrics = step(state, arrays, None, False)
         losses.append(metrics["total"])
     return float(np.mean(jax.device_get(losses[-LAST:])))

@@ -17,11 +17,12 @@ import jax
 import numpy as np
 
 from benchmarks import side_by_side
-from configs import dpconv
-from dpconv_jax import sharding, steps, train
+from dpconv_jax import distributed
+from dpconv_jax.configs import dpconv
 from dpconv_jax.models.dpconv import DPConv
 from dpconv_jax.models.pconv import PConv
 from dpconv_jax.models.vgg16 import BLOCKS, STYLE_BLOCKS, VGG16
+from dpconv_jax.training import steps, train
 
 PEAKS = {  # device_kind -> FLOP/s in bfloat16, dense, by the data sheets
     "NVIDIA A100-SXM4-40GB": 312e12,
@@ -50,13 +51,13 @@ class Step:
         config = dpconv.get_config("fashiongen")
         config.data.size, config.model.width = size, width
         config.train.batch_size, config.train.dtype = batch, dtype
-        mesh = sharding.data_mesh(1)
+        mesh = distributed.data_mesh(1)
         self.device = mesh.devices.item()
         gan = steps.build(config)
         rate = steps.schedule(config.optim, steps=config.train.steps, steps_per_epoch=1000)
         self._state = steps.initialise(gan)
         examples = dict(zip(("image", "mask"), side_by_side.example(batch, size), strict=True))
-        self._inputs = sharding.to_devices(examples, mesh), jax.device_put(vgg16(), sharding.replicated(mesh))
+        self._inputs = distributed.to_devices(examples, mesh), jax.device_put(vgg16(), distributed.replicated(mesh))
         traced = train.compile_step(gan, rate, mesh).trace(self._state, *self._inputs, False)
         self.flops = side_by_side.arithmetic(traced)
         self._run = traced.lower().compile()

@@ -11,11 +11,13 @@ import argparse
 
 import numpy as np
 
-from configs import dpconv
-from dpconv_jax import masks, model, steps
+from dpconv_jax import masks
 from dpconv_jax.baselines import classical
-from dpconv_jax.experiment import Experiment
-from dpconv_jax.panel import Networks, Panel
+from dpconv_jax.configs import dpconv
+from dpconv_jax.evaluation.suite import Networks, Panel
+from dpconv_jax.inpainting import model
+from dpconv_jax.training import steps
+from dpconv_jax.training.experiment import Experiment
 from dpconv_jax.weights import store, vgg16
 
 PHOTOS = 48

@@ -137,12 +137,12 @@ class _Asked(Exception):
 
 def helps(module: str) -> Iterator[str]:
     """What `--help` prints, of the command and of each of its own commands."""
-    from dpconv_jax import door
+    from dpconv_jax import cli
 
-    def stop(parser: door.Parser, *_: Any) -> None:
+    def stop(parser: cli.Parser, *_: Any) -> None:
         raise _Asked(parser)
 
-    with mock.patch.object(door.Parser, "parse_known_args", stop), mock.patch.dict("os.environ", COLUMNS="110"):
+    with mock.patch.object(cli.Parser, "parse_known_args", stop), mock.patch.dict("os.environ", COLUMNS="110"):
         try:
             importlib.import_module(module).main([])
         except _Asked as error:

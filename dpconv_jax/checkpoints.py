@@ -25,10 +25,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from dpconv_jax import processes
+from dpconv_jax import distributed
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.trees import Tree, merged
+from dpconv_jax.models.trees import Tree, merged
 
 _MANIFEST = "manifest.json"
 _DROPPED = ".dropped"
@@ -54,15 +54,15 @@ class Checkpoints:
         path = self.folder / str(step)
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _MARGIN
         try:
-            finished = processes.agreed(_is_finished(path))
+            finished = distributed.agreed(_is_finished(path))
             if not finished:
                 # Asked first, because Orbax's threads leave a traceback where they run into a full disk.
-                if processes.agreed(shutil.disk_usage(self.folder).free < needed):
+                if distributed.agreed(shutil.disk_usage(self.folder).free < needed):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._manager.save(step, args=ocp.args.PyTreeSave(state), force=True)
-            if processes.is_main() and (metric is not None or not finished):
+            if distributed.is_main() and (metric is not None or not finished):
                 _write_manifest(path, metric)
-            processes.barrier(f"checkpoint {step}")
+            distributed.barrier(f"checkpoint {step}")
         except (OSError, ValueError) as error:  # Orbax's storage layer reports a full disk as ValueError
             if not _is_disk_full(error):
                 raise
@@ -78,7 +78,7 @@ class Checkpoints:
         Steps without manifest are set aside as STEP.unfinished, damaged ones as STEP.damaged, each with a warning.
         Raises UsageError where all finished ones are damaged.
         """
-        with processes.main_first("restore"):
+        with distributed.main_first("restore"):
             newest = self._newest_intact()
         self._manager.reload()
         if newest is None:
@@ -116,14 +116,14 @@ class Checkpoints:
         self._manager.close()
 
     def _drop_old(self) -> None:
-        if processes.is_main():
+        if distributed.is_main():
             steps = _steps(self.folder)
             kept = {*steps[-self.keep :], _best_step(self.folder, steps)}
             for step in steps:
                 if step not in kept:
                     # Renamed first: what a kill leaves of a step with its manifest would pass for a damaged one.
                     shutil.rmtree((self.folder / str(step)).rename(self.folder / f"{step}{_DROPPED}"))
-        processes.barrier("the old checkpoints are gone")
+        distributed.barrier("the old checkpoints are gone")
         self._manager.reload()
 
 

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from dpconv_jax import door, holes, masks, photo
-from dpconv_jax.data import garments
+from dpconv_jax import cli, masks
 from dpconv_jax.data.decode import BadImageError
+from dpconv_jax.data.synthetic import painting
 from dpconv_jax.errors import UsageError
+from dpconv_jax.inpainting import holes, photo
 
 if TYPE_CHECKING:
     import gradio
 
-    from dpconv_jax.model import Model
+    from dpconv_jax.inpainting.model import Model
 
 MAX_PIXELS = 25_000_000  # of a photo or a mask
 SIDE = 1024  # of what is shown and painted on: larger canvases are slow, and end at what a GPU holds
@@ -245,7 +246,7 @@ def _examples(folder: str) -> list[_Example]:
     found = []
     for seed, bucket in EXAMPLES:
         rng = np.random.default_rng([seed, 7])
-        image, region, category = garments.draw(rng, size=EXAMPLE_SIDE)
+        image, region, category = painting.draw(rng, size=EXAMPLE_SIDE)
         mask = masks.draw(rng, region.shape, preset="qd_imd", bucket=bucket, region=region)
         file = os.path.join(folder, f"{category}.png")
         Image.fromarray(image).save(file)
@@ -271,7 +272,7 @@ def _gradio() -> Any:
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code, once the page was stopped by Ctrl-C or SIGTERM. Raises UsageError for a mistake."""
-    parser = door.Parser(prog="python -m dpconv_jax.demo", description=__doc__)
+    parser = cli.Parser(prog="python -m dpconv_jax.demo", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", type=pathlib.Path, metavar="WORKDIR|FILE", help="the network; default: that of this package")
     add("--host", default="127.0.0.1", help="whom to serve: %(default)s is this machine alone, 0.0.0.0 its network")
@@ -286,9 +287,9 @@ def main(arguments: list[str] | None = None) -> int:
         raise UsageError(f"--host {options.host} --port {options.port}: {error}") from error
     gr = _gradio()
 
-    from dpconv_jax import compilation, model  # after the flags: a mistake in them should not wait for jax
+    from dpconv_jax.inpainting import model  # after the flags: a mistake in them should not wait for jax
 
-    compilation.keep_compiled()
+    cli.keep_compiled()
     network = model.of_command(options.checkpoint)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Gradio itself opens what the browser sends; Pillow refuses twice this.
@@ -319,4 +320,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run(main))
+    sys.exit(cli.run(main))

@@ -18,10 +18,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dpconv_jax.door import Parser, run
+from dpconv_jax.cli import Parser, run
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.model import Model, of_command
+from dpconv_jax.inpainting.model import Model, of_command
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 TOLERANCE = {".stablehlo": 1e-5, ".onnx": 1e-4}  # of a file against the live model: XLA again, and other kernels

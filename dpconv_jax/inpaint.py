@@ -22,8 +22,9 @@ import pathlib
 import sys
 import time
 
-from dpconv_jax import door, folder, holes
+from dpconv_jax import cli
 from dpconv_jax.errors import UsageError
+from dpconv_jax.inpainting import folder, holes
 from dpconv_jax.progress import Counter
 
 
@@ -41,7 +42,7 @@ def _variants(text: str) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake in the command."""
-    parser = door.Parser(prog="python -m dpconv_jax.inpaint", description=__doc__)
+    parser = cli.Parser(prog="python -m dpconv_jax.inpaint", description=__doc__)
     add = parser.add_argument
     add("--checkpoint", type=pathlib.Path, metavar="WORKDIR|FILE", help="the network; default: that of this package")
     add("--image", required=True, type=pathlib.Path, metavar="FILE|DIR")
@@ -70,9 +71,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{holes.COLOUR} is hole in the masks; if it is valid, say --mask_hole=black")
     failed = len(faults)
     if todo:
-        from dpconv_jax import compilation, model  # after the flags: a mistake in them should not wait for jax
+        from dpconv_jax.inpainting import model  # after the flags: a mistake in them should not wait for jax
 
-        compilation.keep_compiled()
+        cli.keep_compiled()
         network = model.of_command(given.checkpoint)
         if given.texture == "off":
             print("--texture=off: the network's fill alone, without patches of the photo")
@@ -89,4 +90,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run(main))
+    sys.exit(cli.run(main))

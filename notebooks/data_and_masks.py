@@ -53,9 +53,10 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 
 from dpconv_jax import masks
-from dpconv_jax.data import contact_sheet, pipeline, regions, sources
+from dpconv_jax.data import contact_sheet, pipeline, sources
+from dpconv_jax.data.builders import regions
 from dpconv_jax.data.decode import decode
-from dpconv_jax.data.synthetic_garments import GarmentsConfig, SyntheticGarments
+from dpconv_jax.data.synthetic.dataset import GarmentsConfig, SyntheticGarments
 
 SIDE = 128
 BLUES = ("#9cc3ef", "#2a78d6", "#123f78")

@@ -56,7 +56,7 @@ from matplotlib import pyplot as plt
 
 from dpconv_jax import masks
 from dpconv_jax.layers.partial_conv import Source, partial_conv
-from dpconv_jax.study import filling, filling_charts
+from dpconv_jax.study.mask_update import charts, counting
 
 # %% [markdown]
 # ## One mask, layer by layer
@@ -83,14 +83,14 @@ def update(mask, *, side, dilation, padding):
 def until_full(mask, **layer):
     """The mask before the first layer and after each, until no hole is left."""
     found = [jnp.asarray(mask[None], jnp.float32)]
-    while not found[-1].all() and len(found) <= filling.PUBLISHED_MOST:
+    while not found[-1].all() and len(found) <= counting.PUBLISHED_MOST:
         found.append(update(found[-1], **layer))
     return found
 
 
 def one_mask(preset, tenth, seed):
     """Both layers on a drawn mask whose hole ratio lies in a tenth."""
-    mask = next(itertools.islice(filling.drawn(preset, each=1, seed=seed), tenth, None))
+    mask = next(itertools.islice(counting.drawn(preset, each=1, seed=seed), tenth, None))
     figure, lines = plt.subplots(len(LAYERS), len(SHOWN), figsize=(12, 4.4), layout="constrained")
     figure.suptitle(f"{preset}, {masks.hole_ratio(mask):.0%} hole", x=0.01, ha="left", fontsize=11)
     for line, (name, layer) in zip(lines, LAYERS.items(), strict=True):
@@ -101,10 +101,10 @@ def one_mask(preset, tenth, seed):
             ax.set_axis_off()
             if number < len(found):
                 side = found[number].shape[1]
-                left = (filling.SIZE - side) / 2  # the map becomes smaller, and stays centred
+                left = (counting.SIZE - side) / 2  # the map becomes smaller, and stays centred
                 ax.imshow(found[number][0, ..., 0], cmap="Blues_r", vmin=-0.6, vmax=1, extent=(left, left + side) * 2)
                 ax.text(0.5, -0.02, f"{number}", transform=ax.transAxes, ha="center", va="top")
-            ax.set(xlim=(0, filling.SIZE), ylim=(0, filling.SIZE))
+            ax.set(xlim=(0, counting.SIZE), ylim=(0, counting.SIZE))
     plt.show()
 
 
@@ -114,7 +114,7 @@ one_mask("thick", tenth=4, seed=0)
 # The same with sliders: another kind of mask, another hole ratio, another mask. Move one, and it draws.
 
 # %%
-RANGES = [(filling_charts.range_title(tenth), tenth) for tenth in range(len(filling.RANGES))]
+RANGES = [(charts.range_title(tenth), tenth) for tenth in range(len(counting.RANGES))]
 controls = widgets.interactive(
     one_mask,
     {"manual": True, "manual_name": "Draw"},  # the first picture is the one above
@@ -135,15 +135,15 @@ display(controls)
 # a second panel says how many; means are over the others.
 
 # %%
-COMPARISONS = {comparison.title: comparison for comparison in filling.comparisons()}
+COMPARISONS = {comparison.title: comparison for comparison in counting.comparisons()}
 published, like_for_like, encoders = COMPARISONS
 
 
 def figure6(comparison, preset, each, seed):
     """`each` masks of every tenth, as bars and as curves."""
     chosen = COMPARISONS[comparison]
-    found = filling.measure(filling.drawn(preset, each=each, seed=seed), [chosen])
-    display(filling_charts.bars(found, chosen), filling_charts.curves(found, chosen))
+    found = counting.measure(counting.drawn(preset, each=each, seed=seed), [chosen])
+    display(charts.bars(found, chosen), charts.curves(found, chosen))
 
 
 figure6(published, preset="qd_imd", each=64, seed=0)

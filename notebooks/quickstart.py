@@ -56,9 +56,10 @@ from matplotlib.colors import LogNorm
 from PIL import Image
 
 import dpconv_jax
-from configs import dpconv as recipes
-from dpconv_jax import compilation, masks, report, train
-from dpconv_jax.data import garments
+from dpconv_jax import cli, masks
+from dpconv_jax.configs import dpconv as recipes
+from dpconv_jax.data.synthetic import painting
+from dpconv_jax.training import report, train
 
 
 def show(pictures, *, across=7, **options):
@@ -81,9 +82,9 @@ def show(pictures, *, across=7, **options):
 # one of your own, as in `photo = np.asarray(Image.open("photo.jpg").convert("RGB"))`.
 
 # %%
-compilation.keep_compiled()  # what is compiled once need not be compiled the next time
+cli.keep_compiled()  # what is compiled once need not be compiled the next time
 
-photo, _, _ = garments.draw(np.random.default_rng(1009), size=128)
+photo, _, _ = painting.draw(np.random.default_rng(1009), size=128)
 mask = masks.draw(np.random.default_rng(1), photo.shape[:2], preset="thick", bucket=1)
 starter = dpconv_jax.load()
 filled = starter(photo, mask)
@@ -100,7 +101,7 @@ show({"photo": photo, f"{masks.hole_ratio(mask):.0%} hole": photo * mask, "fille
 photos, workdir = pathlib.Path("runs/photos"), pathlib.Path("runs/quickstart")
 photos.mkdir(parents=True, exist_ok=True)
 for index in range(160):
-    pixels, _, _ = garments.draw(np.random.default_rng(index), size=128)
+    pixels, _, _ = painting.draw(np.random.default_rng(index), size=128)
     Image.fromarray(pixels).save(photos / f"{index:03}.png")
 
 config = recipes.get_config()

@@ -55,9 +55,9 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 from PIL import Image
 
-from configs import dpconv as recipes
-from dpconv_jax.data import garments
-from dpconv_jax.writers import GAP, read_scalars
+from dpconv_jax.configs import dpconv as recipes
+from dpconv_jax.data.synthetic import painting
+from dpconv_jax.training.writers import GAP, read_scalars
 
 # %% [markdown]
 # ## Photos
@@ -68,7 +68,7 @@ from dpconv_jax.writers import GAP, read_scalars
 photos, workdir = pathlib.Path("runs/photos"), pathlib.Path("runs/small")
 photos.mkdir(parents=True, exist_ok=True)
 for index in range(160):
-    pixels, _, _ = garments.draw(np.random.default_rng(index), size=128)
+    pixels, _, _ = painting.draw(np.random.default_rng(index), size=128)
     Image.fromarray(pixels).save(photos / f"{index:03}.png")
 
 show = [Image.open(photos / f"{index:03}.png") for index in range(10)]
@@ -81,8 +81,8 @@ display(strip)
 # ## Training
 #
 # The recipe of `configs/dpconv.py` at 64x64, narrower and shorter; each `--config.…` flag sets a field that
-# `configs/base.py` explains. The command is a process of its own that writes to the workdir, and the notebook reads
-# what it wrote. Stop the cell and run it again, and the training goes on where it was.
+# `dpconv_jax/configs/base.py` explains. The command is a process of its own that writes to the workdir, and the
+# notebook reads what it wrote. Stop the cell and run it again, and the training goes on where it was.
 
 # %%
 SIDE = 64

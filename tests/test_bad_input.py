@@ -17,10 +17,11 @@ from PIL import Image
 from toy import SIZE, Toy, tiny
 
 import dpconv_jax
-from dpconv_jax import UsageError, train
+from dpconv_jax import UsageError
 from dpconv_jax.models import GENERATORS
-from dpconv_jax.workdir import remember
-from dpconv_jax.writers import read_scalars
+from dpconv_jax.training import train
+from dpconv_jax.training.workdir import remember
+from dpconv_jax.training.writers import read_scalars
 
 STEPS = 4
 

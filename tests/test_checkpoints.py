@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dpconv_jax import sharding
+from dpconv_jax import distributed
 from dpconv_jax.checkpoints import Checkpoints, newest_step, restore_generator
 from dpconv_jax.errors import UsageError
-from dpconv_jax.steps import GanState
+from dpconv_jax.training.steps import GanState
 
 
 def state(step: int, *, ema: bool = True) -> GanState:
@@ -275,7 +275,7 @@ def test_a_full_disk_is_the_users_matter_and_loses_nothing(failing, tmp_path, mo
 
 
 def test_a_state_saved_by_four_devices_is_read_by_one(tmp_path):
-    everywhere = jax.device_put(state(5), sharding.replicated(sharding.data_mesh(4)))
+    everywhere = jax.device_put(state(5), distributed.replicated(distributed.data_mesh(4)))
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     checkpoints.save(5, everywhere)
     checkpoints.close()

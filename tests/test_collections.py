@@ -14,8 +14,9 @@ import shipped
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from dpconv_jax.data import prepare, regions, sources
-from dpconv_jax.data.collection import Collection
+from dpconv_jax.data import prepare, sources
+from dpconv_jax.data.builders import regions
+from dpconv_jax.data.builders.collection import Collection
 from dpconv_jax.errors import UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

@@ -6,8 +6,9 @@ import pytest
 from toy import flat_vgg, rate
 
 from benchmarks.collectives import Collective, collectives
-from configs import dpconv, gconv, pconv
-from dpconv_jax import sharding, steps, train
+from dpconv_jax import distributed
+from dpconv_jax.configs import dpconv, gconv, pconv
+from dpconv_jax.training import steps, train
 
 RECIPES = {
     "dpconv": lambda: dpconv.get_config("fashiongen"),
@@ -24,7 +25,7 @@ def test_a_step_moves_gradients_only(name):
     config.data.size, config.train.batch_size, config.model.width = 64, 8, 0.125
     if "dilations" in config.model:
         config.model.dilations = (1, 2, 3, 1)
-    mesh = sharding.data_mesh(4)
+    mesh = distributed.data_mesh(4)
     gan = steps.build(config)
     state = jax.eval_shape(lambda: steps.initialise(gan))
     batch = {name: jax.ShapeDtypeStruct((8, 64, 64, n), jnp.uint8) for name, n in (("image", 3), ("mask", 1))}

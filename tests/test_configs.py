@@ -1,5 +1,6 @@
 """Every recipe loads, refuses what it does not know, and the paper's are the paper's."""
 
+import importlib
 import importlib.util
 import pathlib
 from typing import Any
@@ -9,9 +10,12 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dpconv_jax import steps
+from dpconv_jax import cli
+from dpconv_jax.errors import UsageError
+from dpconv_jax.training import steps
 
 FILE = pathlib.Path(__file__).resolve().parents[1] / "configs" / "dpconv.py"
+PACKAGED = FILE.parents[1] / "dpconv_jax" / "configs"
 COMPARED = {  # file, recipe of its own -> fields of the model; sections beside it that differ from DPConv's
     ("pconv", ""): ({"name": "pconv", "variant": "benchmark", "width": 1.0}, set()),
     ("pconv", "liu2018"): ({"name": "pconv", "variant": "liu2018", "width": 1.0}, {"loss", "optim"}),
@@ -98,6 +102,47 @@ def test_compared_methods_differ_in_what_their_papers_say(file: str, own: str):
 def test_the_demo_needs_no_file(file: str):
     config = load(FILE.with_name(f"{file}.py")).get_config()
     assert config.loss.style == 0 and not config.vgg.weights and not config.mask.dir and not config.data.dir
+
+
+def test_what_users_type_is_the_recipe_of_the_package():
+    packaged = {path.name for path in PACKAGED.glob("*.py")} - {"__init__.py"}
+    assert {path.name for path in FILE.parent.glob("*.py")} == packaged
+    for name in packaged:
+        ours = importlib.import_module(f"dpconv_jax.configs.{name.removesuffix('.py')}")
+        assert load(FILE.with_name(name)).get_config is ours.get_config
+
+
+@pytest.mark.parametrize("words", [["--config=configs/dpconv.py:starter"], ["--config", "configs/dpconv.py:starter"]])
+def test_a_recipe_that_is_not_here_is_the_packages(words: list[str], tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    config = cli.read_config([*words, "--config.train.steps=7"])
+    assert (config.train.steps, config.model.variant) == (7, "prefilled")
+    line = "configs/dpconv.py is not here: the recipe of that name in the package is taken"
+    assert capsys.readouterr().out.splitlines() == [line]
+
+
+def test_a_recipe_that_is_here_goes_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "dpconv.py").write_text("""
+from dpconv_jax.configs import base
+
+def get_config():
+    config = base.get_config()
+    config.seed = 5
+    return config
+""")
+    assert cli.read_config(["--config=configs/dpconv.py"]).seed == 5
+    assert cli.read_config([f"--config={FILE}:starter"]).model.variant == "prefilled"  # and a full path from anywhere
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("file", ["configs/none.py", "dpconv.py", "mine/dpconv.py", "configs/mine/dpconv.py"])
+def test_no_other_file_is_guessed(file: str, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=file):
+        cli.read_config([f"--config={file}"])
+    assert capsys.readouterr().out == ""
 
 
 def test_two_loads_share_nothing():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from dpconv_jax import door
+from dpconv_jax import cli
 from dpconv_jax.study import cost
 from dpconv_jax.study.arithmetic import Path, longest_path
 
@@ -70,7 +70,7 @@ def test_layers_on_the_longest_path():
 def test_the_command_prints_the_table_and_writes_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cost, "METHODS", {name: cost.METHODS[name] for name in ("pconv",)})
     out = tmp_path / "cost.csv"
-    assert door.run(cost.main, ["--size=32", "--width=0.125", "--batch=2", f"--out={out}"]) == 0
+    assert cli.run(cost.main, ["--size=32", "--width=0.125", "--batch=2", f"--out={out}"]) == 0
     printed = capsys.readouterr().out
     ((name, depth, projections, parameters, gflop, smallest, ms),) = list(csv.reader(out.read_text().splitlines()))[1:]
     assert printed.startswith("2 x 32 x 32, width 0.125\n")
@@ -98,12 +98,12 @@ def test_the_command_prints_the_table_and_writes_it(tmp_path, capsys, monkeypatc
     ],
 )
 def test_mistakes(flag: str, message: str, capsys: pytest.CaptureFixture[str]):
-    assert door.run(cost.main, [flag]) == 2
+    assert cli.run(cost.main, [flag]) == 2
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") == 1
 
 
 def test_a_table_that_cannot_be_written(tmp_path: pathlib.Path, capsys, monkeypatch):
     monkeypatch.setattr(cost, "METHODS", {})
-    assert door.run(cost.main, [f"--out={tmp_path / 'none' / 'cost.csv'}"]) == 2
+    assert cli.run(cost.main, [f"--out={tmp_path / 'none' / 'cost.csv'}"]) == 2
     assert "cannot be written: No such file or directory" in capsys.readouterr().err

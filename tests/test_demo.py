@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from toy import weight_file
 
-from dpconv_jax import UsageError, demo, door
+from dpconv_jax import UsageError, cli, demo
 from dpconv_jax.data.decode import BadImageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -142,7 +142,7 @@ def test_mistakes_are_one_line(monkeypatch, capsys):
             (["--checkpoint=x", f"--port={ports[0]}"], "in use"),
             (["--checkpoint=x", f"--port={ports[1]}"], 'pip install "dpconv-jax[demo]"'),
         ):
-            assert door.run(demo.main, arguments) == 2
+            assert cli.run(demo.main, arguments) == 2
             error = capsys.readouterr().err
             assert words in error and error.count("\n") == 1
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics.pairwise import polynomial_kernel
 from sklearn.svm import LinearSVC
 
-from dpconv_jax import distributions as distances
-from dpconv_jax.estimates import Estimate
+from dpconv_jax.evaluation import distributions as distances
+from dpconv_jax.evaluation.estimates import Estimate
 
 
 def paired(seed: int, n: int, features: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import importlib
+import inspect
 import itertools
 import os
 import pathlib
@@ -28,12 +29,12 @@ from test_house import DOORS, FLOW
 from toy import weight_file
 
 from docs import pages as site
-from dpconv_jax import config_door, door
-from dpconv_jax.data.collection import Collection
+from dpconv_jax import cli
+from dpconv_jax.data.builders.collection import Collection
 from dpconv_jax.data.sources import BUILDERS
 from dpconv_jax.errors import UsageError
+from dpconv_jax.evaluation.suite import PANEL
 from dpconv_jax.models.dpconv import DPConv
-from dpconv_jax.panel import PANEL
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = site.found(*site.PAGES)
@@ -151,7 +152,7 @@ def test_python_uses_what_exists(page: str):
 
 
 def test_missing_names_are_found():
-    code = "import dpconv_jax\nfrom dpconv_jax.study import filling, fill\ndpconv_jax.lod('x')\nfilling.drawing()"
+    code = "import dpconv_jax\nfrom dpconv_jax.study import published, fill\ndpconv_jax.lod('x')\npublished.drawing()"
     assert missing(code) == ["fill", "lod", "drawing"]
 
 
@@ -220,7 +221,7 @@ def parse(module: str, words: Sequence[str], *, complete: bool) -> None:
     reading = argparse.ArgumentParser.parse_known_args
     nested = False
 
-    def stop(parser: door.Parser, args: Any = None, namespace: Any = None) -> Any:
+    def stop(parser: cli.Parser, args: Any = None, namespace: Any = None) -> Any:
         nonlocal nested
         if nested:  # the parser of a subcommand
             return reading(parser, args, namespace)
@@ -229,14 +230,14 @@ def parse(module: str, words: Sequence[str], *, complete: bool) -> None:
             relax(parser)
         raise _Parsed(*reading(parser, args, namespace))
 
-    with mock.patch.object(door.Parser, "parse_known_args", stop), pytest.raises(_Parsed) as found:
+    with mock.patch.object(cli.Parser, "parse_known_args", stop), pytest.raises(_Parsed) as found:
         command.main(list(words))
     _, rest = found.value.args
-    if hasattr(command, "config_door"):
+    if "cli.read_config(" in inspect.getsource(command):
         rest = [word for word in rest if complete or word != "--config=..."]
         if not complete and not any(word.startswith("--config=") for word in rest):
             rest.insert(0, "--config=configs/table1.py")  # which has all fields
-        config_door.read(rest)
+        cli.read_config(rest)
     elif rest:
         raise UsageError(f"{rest[0]!r} is no flag of {module}")
 
@@ -271,7 +272,7 @@ def check(words: Sequence[str], *, complete: bool = True) -> None:
         compile(words[1], "python -c", "exec")
         assert not missing(words[1])
     elif words[0] == "-m" and words[1].split(".")[0] == "dpconv_jax":
-        assert ".".join(words[1].split(".")[1:]) in {door.removesuffix(".__main__") for door in DOORS}, words[1]
+        assert ".".join(words[1].split(".")[1:]) in {each.removesuffix(".__main__") for each in DOORS}, words[1]
         parse(words[1], words[2:], complete=complete)
     elif (words[0] == "-m" and words[1].startswith("benchmarks.")) or words[0].startswith("benchmarks/"):
         file = words[1].replace(".", "/") + ".py" if words[0] == "-m" else words[0]

@@ -13,8 +13,9 @@ from flax import nnx
 from PIL import Image
 from toy import Toy, weight_file
 
-from dpconv_jax import door, evaluate, masks, methods
+from dpconv_jax import cli, masks
 from dpconv_jax.errors import UsageError
+from dpconv_jax.evaluation import evaluate, methods
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import BLOCKS, VGG16
 from dpconv_jax.study import contenders, downstream
@@ -192,7 +193,7 @@ def flags(tmp_path: pathlib.Path, network: pathlib.Path, monkeypatch: pytest.Mon
 
 def test_the_command_on_flat_photos(flags, tmp_path, capsys):
     """Grey holes darken a bright hat, and the mean colour of a flat photo restores it."""
-    assert door.run(downstream.main, [*flags, "--baselines=mean"]) == 0
+    assert cli.run(downstream.main, [*flags, "--baselines=mean"]) == 0
     output = capsys.readouterr().out
     assert "20 training photos; penalty" in output and ": 100.0 % of those left out" in output
     lines = list(csv.DictReader((tmp_path / "out" / "downstream.csv").read_text().splitlines()))
@@ -232,7 +233,7 @@ def test_models_of_several_sizes(network, tmp_path):
 )
 def test_mistakes(more, message, flags, tmp_path, capsys):
     more = [each.replace("{tmp}", str(tmp_path)) for each in more]
-    assert door.run(downstream.main, [*flags, *more]) == 2
+    assert cli.run(downstream.main, [*flags, *more]) == 2
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -240,5 +241,5 @@ def test_mistakes(more, message, flags, tmp_path, capsys):
 
 def test_no_model_at_all(tmp_path, capsys):
     flags = [f"--{name}={tmp_path}" for name in ("manual_dir", "vgg_weights", "out")]
-    assert door.run(downstream.main, flags) == 2
+    assert cli.run(downstream.main, flags) == 2
     assert "--model: at least one" in capsys.readouterr().err

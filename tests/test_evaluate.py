@@ -9,11 +9,13 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from dpconv_jax import evaluate, masks, report
+from dpconv_jax import masks
 from dpconv_jax.baselines import classical
 from dpconv_jax.errors import UsageError
-from dpconv_jax.methods import blind
-from dpconv_jax.metrics import METRICS
+from dpconv_jax.evaluation import evaluate
+from dpconv_jax.evaluation.methods import blind
+from dpconv_jax.evaluation.metrics import METRICS
+from dpconv_jax.training import report
 
 SIDE, PER_BATCH, COUNT = 16, 3, 5  # the last batch is short
 HOLE_ROWS = (2, 5, 8)  # of each bucket

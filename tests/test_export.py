@@ -14,7 +14,7 @@ import pytest
 from toy import weight_file
 
 import dpconv_jax
-from dpconv_jax import UsageError, door, export
+from dpconv_jax import UsageError, cli, export
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def assert_is_the_live_model(exported: export.Inpaint, path: pathlib.Path, shape
 
 def test_stablehlo_takes_every_batch_and_size(folder, tmp_path, capsys):
     path, out = folder / "paper.safetensors", tmp_path / "model.stablehlo"
-    assert door.run(export.main, [f"--checkpoint={path}", f"--out={out}"]) == 0
+    assert cli.run(export.main, [f"--checkpoint={path}", f"--out={out}"]) == 0
     line = capsys.readouterr().out
     assert line.startswith(f"{out}: dpconv paper, step 7, ") and line.count("\n") == 1
     assert "batch and size free (multiples of 8), max |difference| to the live model " in line
@@ -74,7 +74,7 @@ def test_stablehlo_of_a_network_of_another_stride(tmp_path, capsys):
     path = weight_file(
         tmp_path / "pconv.safetensors", model="pconv", options={"variant": "benchmark", "width": 0.125}, size=32
     )
-    assert door.run(export.main, [f"--checkpoint={path}", f"--out={tmp_path / 'model.stablehlo'}"]) == 0
+    assert cli.run(export.main, [f"--checkpoint={path}", f"--out={tmp_path / 'model.stablehlo'}"]) == 0
     assert "batch and size free (multiples of 16), max" in capsys.readouterr().out
 
 
@@ -107,7 +107,7 @@ def test_a_model_with_a_largest_size_keeps_it(folder):
 def test_refusals_are_one_line_and_leave_nothing(folder, tmp_path, capsys, monkeypatch, out, options, fault):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     given = [f"--checkpoint={folder / 'paper.safetensors'}", f"--out={tmp_path / out}", *options]
-    assert door.run(export.main, given) == 2
+    assert cli.run(export.main, given) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and fault in captured.err
     assert not captured.out and not [*tmp_path.iterdir()]
@@ -119,7 +119,7 @@ def test_a_file_that_differs_is_not_written(folder, tmp_path, capsys, monkeypatc
     out.write_text("earlier")
     live = functools.partial(export.inpaint, model := dpconv_jax.load(folder / "paper.safetensors"), model.generator)
     monkeypatch.setattr(export, "from_stablehlo", lambda _: lambda *given: live(*map(jnp.asarray, given)) + shift)
-    assert door.run(export.main, [f"--checkpoint={folder / 'paper.safetensors'}", f"--out={out}"]) == 2
+    assert cli.run(export.main, [f"--checkpoint={folder / 'paper.safetensors'}", f"--out={out}"]) == 2
     assert "is not written: it differs by" in capsys.readouterr().err
     assert out.read_text() == "earlier" and [*tmp_path.iterdir()] == [out]
 

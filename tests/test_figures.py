@@ -11,12 +11,14 @@ import pytest
 from PIL import Image, ImageOps
 from toy import SIZE, Toy, tiny
 
-from dpconv_jax import door, model, steps, workdir
+from dpconv_jax import cli
 from dpconv_jax.baselines import classical
 from dpconv_jax.checkpoints import Checkpoints
-from dpconv_jax.experiment import open_validation
+from dpconv_jax.inpainting import model
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.study import figures
+from dpconv_jax.training import steps, workdir
+from dpconv_jax.training.experiment import open_validation
 from dpconv_jax.weights import model_file
 
 PHOTOS = 40
@@ -92,7 +94,7 @@ def test_figure_4_shows_each_method_on_the_validation_of_the_first_model(place, 
     ids = sorted(expected(place, 0))[:2]
     out = tmp_path / "fig4.png"
     flags = ["--baselines=mean", f"--model=B={place / 'toy.safetensors'}", f"--out={out}", f"--ids={','.join(ids)}"]
-    assert door.run(figures.main, ["fig4", f"--model=A={place / 'a'}", *flags]) == 0
+    assert cli.run(figures.main, ["fig4", f"--model=A={place / 'a'}", *flags]) == 0
     assert capsys.readouterr().out == f"{out}: IN | Mean colour | A | B | GT\n"
     rows = cells(out, columns=5)
     assert len(rows) == 6
@@ -116,7 +118,7 @@ def test_figure_4_shows_each_method_on_the_validation_of_the_first_model(place, 
 
 def test_figures_1_and_7_stand_in_blocks_and_drawn_photos_come_back(place, tmp_path, capsys):
     model_, out = f"--model=Ours={place / 'a'}", tmp_path / "fig.png"
-    assert door.run(figures.main, ["fig7", model_, "--photos=1", f"--out={out}"]) == 0
+    assert cli.run(figures.main, ["fig7", model_, "--photos=1", f"--out={out}"]) == 0
     assert capsys.readouterr().out == f"{out}: IN | OUT | GT\n"
     width = SIDE + 3 * CELL + 2 * GAP
     left, right = cells(out, columns=3), cells(out, columns=3, left=width)
@@ -129,9 +131,9 @@ def test_figures_1_and_7_stand_in_blocks_and_drawn_photos_come_back(place, tmp_p
         np.testing.assert_array_equal(truth, enlarged(known[name]["image"]))
 
     first = out.read_bytes()
-    assert door.run(figures.main, ["fig7", model_, "--photos=1", f"--out={out}"]) == 0
+    assert cli.run(figures.main, ["fig7", model_, "--photos=1", f"--out={out}"]) == 0
     assert out.read_bytes() == first
-    assert door.run(figures.main, ["fig1", model_, "--photos=1", f"--out={out}"]) == 0
+    assert cli.run(figures.main, ["fig1", model_, "--photos=1", f"--out={out}"]) == 0
     width = SIDE + 2 * CELL + GAP
     for bucket in range(3):
         ((shown, filled),) = cells(out, columns=2, left=bucket * width)
@@ -165,7 +167,7 @@ def test_mistakes(flags, message, place, tmp_path, capsys):
     before = (place / "photos" / "0.png").read_bytes()
     flags = [each.replace("{place}", str(place)).replace("{tmp}", str(tmp_path)) for each in flags]
     out = [] if any("--out" in each for each in flags) else [f"--out={tmp_path / 'fig.png'}"]
-    assert door.run(figures.main, [*flags, *out]) == 2
+    assert cli.run(figures.main, [*flags, *out]) == 2
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") == 1
     assert not [*tmp_path.iterdir()] and (place / "photos" / "0.png").read_bytes() == before
@@ -176,5 +178,5 @@ def test_photos_that_are_gone(place, tmp_path, capsys):
     config = json.loads(path.read_text())
     config["data"]["dir"] = str(tmp_path / "none")
     path.write_text(json.dumps(config))
-    assert door.run(figures.main, ["fig7", f"--model=A={tmp_path / 'a'}", f"--out={tmp_path / 'fig.png'}"]) == 2
+    assert cli.run(figures.main, ["fig7", f"--model=A={tmp_path / 'a'}", f"--out={tmp_path / 'fig.png'}"]) == 2
     assert "none' is no folder" in capsys.readouterr().err

@@ -7,26 +7,26 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
-from dpconv_jax.data import fabrics, garments, synthetic_garments
+from dpconv_jax.data.synthetic import dataset, fabrics, painting
 
 INDICES = range(24)
 
 
 @pytest.fixture(scope="module")
 def drawn() -> list[tuple[np.ndarray, np.ndarray, str]]:
-    return [garments.draw(np.random.default_rng([3, index])) for index in INDICES]
+    return [painting.draw(np.random.default_rng([3, index])) for index in INDICES]
 
 
 def test_a_seed_gives_one_picture_and_another_seed_another(drawn):
-    rgb, region, category = garments.draw(np.random.default_rng([3, 5]))
+    rgb, region, category = painting.draw(np.random.default_rng([3, 5]))
     np.testing.assert_array_equal(rgb, drawn[5][0])
     np.testing.assert_array_equal(region, drawn[5][1])
     assert category == drawn[5][2]
-    assert not np.array_equal(drawn[5][0], garments.draw(np.random.default_rng([4, 5]))[0])
+    assert not np.array_equal(drawn[5][0], painting.draw(np.random.default_rng([4, 5]))[0])
 
 
 def test_every_category_occurs(drawn):
-    assert {category for _, _, category in drawn} == set(garments.GARMENTS)
+    assert {category for _, _, category in drawn} == set(painting.GARMENTS)
 
 
 def test_the_region_is_one_connected_garment_of_sensible_size(drawn):
@@ -61,7 +61,7 @@ def test_pictures_have_contrast_texture_and_no_clipping(drawn):
 
 
 def test_the_size_is_free():
-    rgb, region, _ = garments.draw(np.random.default_rng(0), size=96)
+    rgb, region, _ = painting.draw(np.random.default_rng(0), size=96)
     assert rgb.shape == (96, 96, 3) and region.shape == (96, 96)
 
 
@@ -78,9 +78,9 @@ def test_fabrics_stay_within_colour_and_have_a_pattern(name):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_build_reads_back_what_was_drawn(tmp_path, monkeypatch, processes):
-    monkeypatch.setattr(garments, "CHUNK", 2)
-    config = synthetic_garments.GarmentsConfig(name="few", train=4, validation=2, seed=11, processes=processes)
-    builder = synthetic_garments.SyntheticGarments(data_dir=tmp_path, file_format="array_record", config=config)
+    monkeypatch.setattr(painting, "CHUNK", 2)
+    config = dataset.GarmentsConfig(name="few", train=4, validation=2, seed=11, processes=processes)
+    builder = dataset.SyntheticGarments(data_dir=tmp_path, file_format="array_record", config=config)
     builder.download_and_prepare()
     skip = {"image": tfds.decode.SkipDecoding(), "region": tfds.decode.SkipDecoding()}
     source = builder.as_data_source(split="train", decoders=skip)
@@ -88,7 +88,7 @@ def test_a_build_reads_back_what_was_drawn(tmp_path, monkeypatch, processes):
     assert sorted(examples) == [f"train-{i:05d}" for i in range(4)]
     assert len(builder.as_data_source(split="validation", decoders=skip)) == 2
 
-    rgb, region, category = garments.draw(np.random.default_rng([11, 3]))
+    rgb, region, category = painting.draw(np.random.default_rng([11, 3]))
     example = examples["train-00003"]
     assert example["category"].decode() == category
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(example["region"]))), region == 1)

@@ -9,9 +9,9 @@ import pytest
 from PIL import ExifTags, Image
 from scipy import ndimage
 
-from dpconv_jax import holes
 from dpconv_jax.data.decode import BadImageError
 from dpconv_jax.errors import UsageError
+from dpconv_jax.inpainting import holes
 
 SIZE = HEIGHT, WIDTH = 20, 30
 RECTANGLE = np.zeros(SIZE, bool)

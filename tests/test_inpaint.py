@@ -19,7 +19,8 @@ import safetensors.numpy
 from PIL import ExifTags, Image, ImageOps
 from toy import weight_file
 
-from dpconv_jax import door, folder, inpaint, photo, progress
+from dpconv_jax import cli, inpaint, progress
+from dpconv_jax.inpainting import folder, photo
 from dpconv_jax.study import figures
 from dpconv_jax.weights import model_file
 
@@ -53,7 +54,7 @@ def fill(weights: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """
 
     def run(**flags: Any) -> Said:
-        code = door.run(inpaint.main, arguments({"checkpoint": weights, "texture": "off"} | flags))
+        code = cli.run(inpaint.main, arguments({"checkpoint": weights, "texture": "off"} | flags))
         return Said(code, *capsys.readouterr())
 
     return run
@@ -516,7 +517,7 @@ def test_mistakes_are_said_without_jax(place):
     flags = arguments(
         {"checkpoint": "none", "image": place / "photos", "mask": place / "mask.png", "out": place / "mask.png"}
     )
-    code = "import sys; from dpconv_jax import door, inpaint; print(door.run(inpaint.main, sys.argv[1:]), *sys.modules)"
+    code = "import sys; from dpconv_jax import cli, inpaint; print(cli.run(inpaint.main, sys.argv[1:]), *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, *flags], cwd=ROOT, capture_output=True, text=True, check=True)
     code, *modules = done.stdout.split()
     assert (code, "numpy" in modules, "jax" in modules) == ("2", True, False)
@@ -560,7 +561,7 @@ def test_a_checkpoint_that_cannot_be_used(spoil, message, fill, place, weights):
 @pytest.fixture
 def draw(capsys: pytest.CaptureFixture[str]) -> Command:
     def run(**flags: Any) -> Said:
-        return Said(door.run(figures.main, ["fig5", *arguments(flags)]), *capsys.readouterr())
+        return Said(cli.run(figures.main, ["fig5", *arguments(flags)]), *capsys.readouterr())
 
     return run
 

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 from toy import SIZE, Toy
 
-from dpconv_jax import config_door, door, report, train, workdir
+from dpconv_jax import cli
 from dpconv_jax.errors import UsageError
-from dpconv_jax.experiment import Experiment
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.signals import Stop
 from dpconv_jax.study import learning
+from dpconv_jax.training import report, train, workdir
+from dpconv_jax.training.experiment import Experiment
 
 TABLE = str(pathlib.Path(__file__).resolve().parents[1] / "configs" / "table1.py")
 
@@ -67,7 +68,7 @@ def test_the_summary_counts_seeds_and_leaves_the_others_out():
 
 
 def test_pconv_differs_from_dpconv_in_its_model_alone():
-    config = config_door.read([f"--config={TABLE}:clothing_small", "--config.seed=5"])
+    config = cli.read_config([f"--config={TABLE}:clothing_small", "--config.seed=5"])
     ours, theirs = (learning.settings(config, method=method, seed=2) for method in ("dpconv", "pconv"))
     assert config.seed == 5 and ours.seed == theirs.seed == 7
     assert (
@@ -113,7 +114,7 @@ def test_the_command_trains_what_is_not_done_and_compares(flags, tmp_path, capsy
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     monkeypatch.setattr(train, "train", fake)
-    assert door.run(learning.main, flags) == 0
+    assert cli.run(learning.main, flags) == 0
     assert trained == ["dpconv-0", "pconv-0"]
     assert (runs / "learning.csv").read_text().splitlines() == [
         "method,seed,step,seconds,val_l1_percent",
@@ -128,10 +129,10 @@ def test_the_command_trains_what_is_not_done_and_compares(flags, tmp_path, capsy
 
     (runs / "learning.md").unlink()
     capsys.readouterr()
-    assert door.run(learning.main, flags) == 0
+    assert cli.run(learning.main, flags) == 0
     assert (runs / "learning.md").read_text() == text
     assert capsys.readouterr().out.count("is done") == 2 and len(trained) == 2
-    assert door.run(learning.main, [*flags, "--config.optim.ema=0.5"]) == 2
+    assert cli.run(learning.main, [*flags, "--config.optim.ema=0.5"]) == 2
     assert "optim.ema was 0.9, is 0.5" in capsys.readouterr().err
     learning.main([*flags, "--config.train.steps=60"])
     assert trained[2:] == ["dpconv-0", "pconv-0"]  # what is longer goes on
@@ -152,7 +153,7 @@ def test_the_command_over_real_trainings(flags, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     for index in range(8):
         Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "photos" / f"{index}.png")
-    assert door.run(learning.main, flags) == 0
+    assert cli.run(learning.main, flags) == 0
     lines = list(csv.DictReader((tmp_path / "runs" / "learning.csv").read_text().splitlines()))
     assert [(line["method"], line["step"]) for line in lines] == [
         ("dpconv", "20"), ("dpconv", "40"), ("pconv", "20"), ("pconv", "40")
@@ -169,9 +170,9 @@ def test_a_log_without_validation_is_refused(tmp_path):
 
 
 def test_a_config_with_its_fields():
-    config = config_door.read(["--config", f"{TABLE}:clothing_small", "--config.train.steps", "7"])
+    config = cli.read_config(["--config", f"{TABLE}:clothing_small", "--config.train.steps", "7"])
     assert (config.train.steps, config.data.size) == (7, 64)
-    config = config_door.read([f"--config={TABLE}", "--config.model.dilations=(1, 1, 1, 1)", "--noconfig.data.flip"])
+    config = cli.read_config([f"--config={TABLE}", "--config.model.dilations=(1, 1, 1, 1)", "--noconfig.data.flip"])
     assert (config.train.steps, config.model.dilations, config.data.flip) == (60, (1, 1, 1, 1), False)
 
 
@@ -193,7 +194,7 @@ def test_a_config_with_its_fields():
     ],
 )
 def test_mistakes_in_flags(flags: list[str], message: str, tmp_path, capsys):
-    assert door.run(learning.main, [*flags, f"--workdir={tmp_path}"]) == 2
+    assert cli.run(learning.main, [*flags, f"--workdir={tmp_path}"]) == 2
     errors = capsys.readouterr().err
     assert message in errors and errors.count("\n") == 1 and "Traceback" not in errors
     assert not [*tmp_path.iterdir()]

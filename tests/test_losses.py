@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dpconv_jax import losses
+from dpconv_jax.training import losses
 
 SHAPE = (3, 7, 6, 3)
 

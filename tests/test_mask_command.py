@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from test_quickdraw import drawn
 
-from dpconv_jax import door, masks
+from dpconv_jax import cli, masks
 from dpconv_jax.masks import __main__ as command
 
 
 def run(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, list[str], list[str]]:
-    code = door.run(command.main, list(flags))
+    code = cli.run(command.main, list(flags))
     said = capsys.readouterr()
     return code, said.out.splitlines(), said.err.splitlines()
 

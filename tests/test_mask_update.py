@@ -9,9 +9,10 @@ from PIL import Image
 from scipy import ndimage
 from scipy.signal import savgol_filter
 
-from dpconv_jax import door, masks
+from dpconv_jax import cli, masks
 from dpconv_jax.errors import UsageError
-from dpconv_jax.study import filling, filling_charts, mask_update
+from dpconv_jax.study.mask_update import __main__ as mask_update
+from dpconv_jax.study.mask_update import charts, counting
 from dpconv_jax.study.published import FIG_6A
 
 Geometry = tuple[int, int, int, int]  # kernel side, dilation, stride, what is cut off each side
@@ -43,21 +44,21 @@ def dilated(mask: np.ndarray, layers: list[Geometry]) -> int:
 
 @pytest.fixture(scope="module")
 def compared():
-    return filling.comparisons()
+    return counting.comparisons()
 
 
 @pytest.fixture(scope="module")
 def fifty():
     """Eight masks or more of each range, of all presets."""
     presets = ("qd_imd", "thick", "blobs", "thin", "boxes")
-    every = [[*filling.drawn(preset, each=2, seed=7)] for preset in presets]
+    every = [[*counting.drawn(preset, each=2, seed=7)] for preset in presets]
     found = [mask for pair in range(6) for some in every for mask in some[2 * pair : 2 * pair + 2]][:50]
     assert len(found) == 50
     return found
 
 
 def test_every_count_is_that_of_binary_dilation(compared, fifty):
-    found = filling.measure(fifty, compared)
+    found = counting.measure(fifty, compared)
     assert [*found.layers] == [*STACKS]
     np.testing.assert_allclose(found.ratios, [np.mean(mask == 0) for mask in fifty])
     for name, layers in STACKS.items():
@@ -70,7 +71,7 @@ def test_a_hole_by_hand(compared):
     mask = np.ones((2, 256, 256, 1), np.uint8)
     mask[0, 100:140, 30:200] = 0
     mask[1] = 0
-    found = filling.measure(mask, compared[:1])
+    found = counting.measure(mask, compared[:1])
     assert {name: layers.tolist() for name, layers in found.layers.items()} == {
         "pconv_9x9": [5, 0],
         "dpconv_5x5_d4": [3, 0],
@@ -82,7 +83,7 @@ def test_the_published_pair_stops_after_19_layers_and_the_others_after_20(compar
     """A strip from side to side: a 9x9 layer closes 4 pixels from each edge of it, a 3x3 layer of dilation 4 too."""
     mask = np.ones((1, 256, 256, 1), np.uint8)
     mask[0, 128 - 4 * depth : 128 + 4 * depth] = 0
-    found = filling.measure(mask, compared[:2])
+    found = counting.measure(mask, compared[:2])
     assert found.layers["pconv_9x9"].tolist() == [of_19]
     assert found.layers["3x3_d4"].tolist() == [of_20]
 
@@ -94,16 +95,16 @@ def test_ranges_are_tenths_in_whole_pixels():
     def of(holes: int) -> int | None:
         mask = np.ones(1000, np.uint8)
         mask[:holes] = 0
-        return filling.range_of(mask.reshape(10, 100, 1))
+        return counting.range_of(mask.reshape(10, 100, 1))
 
     assert [of(holes) for holes in (0, 1, 100, 101, 300, 301, 600, 601, 1000)] == [None, 0, 0, 1, 2, 3, 5, None, None]
 
 
 def test_as_many_masks_in_each_range():
-    drawn = [*filling.drawn("boxes", each=3, seed=1)]
-    assert [filling.range_of(mask) for mask in drawn] == np.repeat(range(6), 3).tolist()
-    again = [*filling.drawn("boxes", each=3, seed=1)]
-    assert np.array_equal(drawn, again) and not np.array_equal(drawn, [*filling.drawn("boxes", each=3, seed=2)])
+    drawn = [*counting.drawn("boxes", each=3, seed=1)]
+    assert [counting.range_of(mask) for mask in drawn] == np.repeat(range(6), 3).tolist()
+    again = [*counting.drawn("boxes", each=3, seed=1)]
+    assert np.array_equal(drawn, again) and not np.array_equal(drawn, [*counting.drawn("boxes", each=3, seed=2)])
 
 
 @pytest.fixture
@@ -120,8 +121,8 @@ def folder(tmp_path):
 def test_files_at_most_once_and_no_more_than_asked_for(folder):
     files = masks.MaskFiles(folder, hole="white")
     for each, expected in {1: [0, 1, 2, 3, 4, 5], 2: [0, 0, 1, 2, 3, 4, 5]}.items():
-        read = [*filling.read(files, each=each, seed=0)]
-        assert [filling.range_of(mask) for mask in read] == expected
+        read = [*counting.read(files, each=each, seed=0)]
+        assert [counting.range_of(mask) for mask in read] == expected
     assert read[0].shape == (256, 256, 1) and {*np.unique(read[0])} == {0, 1}
 
 
@@ -134,14 +135,14 @@ def two_full(compared):
     ratios = np.repeat(np.arange(6) / 10 + 0.05, 2)
     plain = np.array([2, 4] * 5 + [8, 0])
     layers = dict.fromkeys(STACKS, np.ones(12, np.int64))
-    return filling.Filling(ratios, layers | {"pconv_9x9": plain, "dpconv_5x5_d4": plain // 2})
+    return counting.Filling(ratios, layers | {"pconv_9x9": plain, "dpconv_5x5_d4": plain // 2})
 
 
 def test_means_are_over_those_that_become_full_and_the_others_are_counted(compared, two_full):
     plain, dilated = compared[0].series
-    assert filling_charts.means(two_full, plain).tolist() == [3, 3, 3, 3, 3, 8]
-    assert filling_charts.unfilled(two_full, plain).tolist() == [0, 0, 0, 0, 0, 0.5]
-    assert filling_charts.means(two_full, dilated).tolist() == [1.5, 1.5, 1.5, 1.5, 1.5, 4]
+    assert charts.means(two_full, plain).tolist() == [3, 3, 3, 3, 3, 8]
+    assert charts.unfilled(two_full, plain).tolist() == [0, 0, 0, 0, 0, 0.5]
+    assert charts.means(two_full, dilated).tolist() == [1.5, 1.5, 1.5, 1.5, 1.5, 4]
     text = mask_update.text(two_full, compared, source="preset toy", command="toy")
     assert "| PConv, 9x9: layers | 3.00 | 3.00 | 3.00 | 3.00 | 3.00 | 8.00 | 3.83 |" in text
     assert "| PConv, 9x9: never full, % | 0.0 | 0.0 | 0.0 | 0.0 | 0.0 | 50.0 | 8.3 |" in text
@@ -156,18 +157,18 @@ def test_the_printed_figure_has_the_papers_mean_gap():
 
 def test_smoothing():
     values = np.random.default_rng(0).random(40)
-    assert np.array_equal(filling_charts.smooth(values, window=8), savgol_filter(values, 9, 2))
-    assert np.array_equal(filling_charts.smooth(values[:6], window=8), savgol_filter(values[:6], 5, 2))
-    assert np.array_equal(filling_charts.smooth(values[:2], window=8), values[:2])
+    assert np.array_equal(charts.smooth(values, window=8), savgol_filter(values, 9, 2))
+    assert np.array_equal(charts.smooth(values[:6], window=8), savgol_filter(values[:6], 5, 2))
+    assert np.array_equal(charts.smooth(values[:2], window=8), values[:2])
 
 
 def test_bars_and_curves_show_the_numbers(compared, two_full):
     for comparison in compared:
-        for draw in (filling_charts.bars, filling_charts.curves):
+        for draw in (charts.bars, charts.curves):
             figure = draw(two_full, comparison)
             assert isinstance(figure, Figure)
             assert len(figure.axes) == len(comparison.panels) * (2 if comparison.name == "published" else 1)
-    layers, left = filling_charts.bars(two_full, compared[0]).axes
+    layers, left = charts.bars(two_full, compared[0]).axes
     assert [bar.get_height() for bar in layers.patches] == [3, 3, 3, 3, 3, 8, 1.5, 1.5, 1.5, 1.5, 1.5, 4]
     assert [bar.get_height() for bar in left.patches][5] == 50
     assert [tuple(line.get_ydata()) for line in layers.lines] == [FIG_6A["PConv"], FIG_6A["DPConv"]]
@@ -212,7 +213,7 @@ def test_the_command_writes_all_and_again(folder, tmp_path, capsys):
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(arguments, words, tmp_path, capsys):
-    assert door.run(mask_update.main, [*arguments, f"--out={tmp_path / 'out'}"]) == 2
+    assert cli.run(mask_update.main, [*arguments, f"--out={tmp_path / 'out'}"]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()

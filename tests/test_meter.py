@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
-from dpconv_jax import meter as module
-from dpconv_jax.meter import LAG, Meter
+from dpconv_jax.training import meter as module
+from dpconv_jax.training.meter import LAG, Meter
 
 
 class Log:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from skimage import metrics as reference
 
-from dpconv_jax import metrics
-from dpconv_jax.estimates import bootstrapped
+from dpconv_jax.evaluation import metrics
+from dpconv_jax.evaluation.estimates import bootstrapped
 
 
 def pairs(seed: int, *, noise: float, level: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from toy import weight_file
 
 import dpconv_jax
 from dpconv_jax import UsageError
-from dpconv_jax.model import Model
+from dpconv_jax.inpainting.model import Model
 from dpconv_jax.weights import model_file
 
 SIDE = 64

@@ -11,9 +11,9 @@ import pytest
 import tifffile  # of scikit-image
 from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, JpegImagePlugin, PngImagePlugin
 
-from dpconv_jax import photo
 from dpconv_jax.data.decode import BadImageError
 from dpconv_jax.errors import UsageError
+from dpconv_jax.inpainting import photo
 
 WIDTH, HEIGHT = 23, 17
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

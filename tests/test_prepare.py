@@ -11,14 +11,14 @@ import pytest
 import shipped
 from PIL import Image
 
-from dpconv_jax import door
+from dpconv_jax import cli
 from dpconv_jax.data import prepare, sources
 
 COMMAND = [sys.executable, "-m", "dpconv_jax.data.prepare"]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[str], list[str]]:
-    code = door.run(prepare.main, list(arguments))
+    code = cli.run(prepare.main, list(arguments))
     said = capsys.readouterr()
     return code, said.out.splitlines(), said.err.splitlines()
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from dpconv_jax.data import regions
+from dpconv_jax.data.builders import regions
 
 SIZE = (512, 1024)  # so that a pixel of the region is 2 x 4 of the picture
 WILD = st.floats(-1e12, 1e12)

@@ -7,7 +7,7 @@ import pytest
 from pickled import torch_pickles
 from PIL import Image
 
-from dpconv_jax import UsageError, door, inpaint, load
+from dpconv_jax import UsageError, cli, inpaint, load
 from dpconv_jax.layers.conv import conv2d
 from dpconv_jax.weights import __main__ as command
 from dpconv_jax.weights import released
@@ -53,7 +53,7 @@ def file(folder: pathlib.Path, state: dict[str, np.ndarray]) -> pathlib.Path:
 
 
 def run(source: pathlib.Path, out: pathlib.Path) -> int:
-    return door.run(command.main, ["convert", "--from=released-pth", str(source), f"--out={out}"])
+    return cli.run(command.main, ["convert", "--from=released-pth", str(source), f"--out={out}"])
 
 
 def hwio(kernel: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_a_photo_through_the_converted_file(state, tmp_path, prefix, capsys):
     photo = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(photo).save(tmp_path / "photo.png")
     arguments = [f"--checkpoint={out}", f"--image={tmp_path / 'photo.png'}", f"--out={tmp_path / 'clean.png'}"]
-    assert door.run(inpaint.main, [*arguments, "--box=16,16,40,48", "--texture=off"]) == 0
+    assert cli.run(inpaint.main, [*arguments, "--box=16,16,40,48", "--texture=off"]) == 0
     clean = np.asarray(Image.open(tmp_path / "clean.png")).astype(int)
     hole = np.zeros((64, 64), bool)
     hole[16:48, 16:40] = True

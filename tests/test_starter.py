@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpconv_jax import door, inpaint
+from dpconv_jax import cli, inpaint
 from dpconv_jax.baselines.classical import mean_fill
-from dpconv_jax.data import garments
+from dpconv_jax.data.synthetic import painting
 from dpconv_jax.weights import model_file
 
 CARD = model_file.STARTER.with_name("README.md")
@@ -25,13 +25,13 @@ def test_the_card_is_of_this_file():
 
 @pytest.mark.parametrize("size", [128, 200])
 def test_without_a_checkpoint_they_fill_better_than_a_flat_colour(size, tmp_path, capsys):
-    photo, _, _ = garments.draw(np.random.default_rng(0), size=size)
+    photo, _, _ = painting.draw(np.random.default_rng(0), size=size)
     Image.fromarray(photo).save(tmp_path / "photo.png")
     hole = np.zeros((size, size), bool)
     hole[size // 4 : size // 2, size // 3 : size // 2] = True
     box = f"{size // 3},{size // 4},{size // 2},{size // 2}"
     flags = [f"--image={tmp_path / 'photo.png'}", f"--box={box}", f"--out={tmp_path / 'clean.png'}"]
-    assert door.run(inpaint.main, flags) == 0
+    assert cli.run(inpaint.main, flags) == 0
     assert re.search(
         r"no --checkpoint: using the starter weights .*dpconv prefilled in the order of the released code, step",
         capsys.readouterr().out,

@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 from pickled import torch_pickles
 
-from dpconv_jax import UsageError, door
+from dpconv_jax import UsageError, cli
 from dpconv_jax.models import lpips as model
 from dpconv_jax.models import vgg16
 from dpconv_jax.weights import __main__ as command
@@ -82,7 +82,7 @@ def known(server, monkeypatch, tmp_path) -> store.Known:
 
 
 def run(*arguments: str | pathlib.Path) -> int:
-    return door.run(command.main, [str(each) for each in arguments])
+    return cli.run(command.main, [str(each) for each in arguments])
 
 
 def files() -> list[str]:
@@ -348,5 +348,5 @@ def test_a_user_without_home_is_told_so(monkeypatch, capsys):
         raise KeyError(uid)
 
     monkeypatch.setattr("pwd.getpwuid", unknown)
-    assert door.run(command.main, ["list"]) == 2
+    assert cli.run(command.main, ["list"]) == 2
     assert capsys.readouterr().err == "error: this user has no home folder: set HOME\n"

@@ -17,16 +17,20 @@ from ml_collections import ConfigDict
 from PIL import Image
 from toy import SIZE, Toy, tiny, weight_file
 
-from configs import table1 as recipes
-from dpconv_jax import door, model, train
+from dpconv_jax import cli
 from dpconv_jax.baselines import classical
+from dpconv_jax.configs import table1 as recipes
 from dpconv_jax.errors import UsageError
-from dpconv_jax.estimates import Estimate, missing
+from dpconv_jax.evaluation.estimates import Estimate, missing
+from dpconv_jax.evaluation.suite import PANEL
+from dpconv_jax.inpainting import model
 from dpconv_jax.masks import read_manifest
 from dpconv_jax.models import GENERATORS
-from dpconv_jax.panel import PANEL
-from dpconv_jax.study import bars, cells, entries, lineup, published, table1, tables
-from dpconv_jax.study.results import Cell, Results, failed
+from dpconv_jax.study import published
+from dpconv_jax.study.table1 import __main__ as table1
+from dpconv_jax.study.table1 import bars, cells, entries, lineup, render
+from dpconv_jax.study.table1.results import Cell, Results, failed
+from dpconv_jax.training import train
 from dpconv_jax.weights import model_file
 
 DATASET, STEPS, BUCKETS = "image_folder", 2, ("0.0-0.2", "0.2-0.4", "0.4-1.0")
@@ -170,7 +174,7 @@ def results() -> Results:
 
 
 def test_markdown(results):
-    text = tables.markdown(results, title="T", card=["c"], failures=["f"], picture="p.png")
+    text = render.markdown(results, title="T", card=["c"], failures=["f"], picture="p.png")
     first, second = "(0, 20] %", "(40, 100] %"
     assert text.splitlines()[2].startswith(f"| metric | method | {first} FashionGen | {first} a_b | (20, 40] % ")
     lines = [line.split(" | ") for line in text.splitlines() if line.startswith(("| l1", "| FID"))]
@@ -189,7 +193,7 @@ def test_markdown(results):
 
 
 def test_tex(results):
-    text = tables.tex(results, caption="50 % of a_b")
+    text = render.tex(results, caption="50 % of a_b")
     assert text.splitlines() == [
         r"\begin{table}",
         r"\centering\scriptsize",
@@ -211,11 +215,11 @@ def test_tex(results):
         r"\end{tabular}",
         r"\end{table}",
     ]
-    assert tables.escaped("\\~^&#${}") == r"\textbackslash{}\textasciitilde{}\textasciicircum{}\&\#\$\{\}"
+    assert render.escaped("\\~^&#${}") == r"\textbackslash{}\textasciitilde{}\textasciicircum{}\&\#\$\{\}"
 
 
 def test_csv_and_bars(results):
-    lines = tables.csv_text(results).splitlines()
+    lines = render.csv_text(results).splitlines()
     assert lines[1:5] == [
         "dpconv,fashiongen,0.0-0.2,l1_percent,0.703,0.693,0.723,5",
         "dpconv,a_b,0.4-1.0,l1_percent,9.0,8.99,9.02,5",
@@ -228,7 +232,7 @@ def test_csv_and_bars(results):
     ]  # fmt: skip
     assert [bar.get_height() for bar in figure.axes[0].patches] == [0.703, 0.698]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["DPConv", "mine_1"]
-    assert len({*bars.colours([*tables.METHODS, "mine_1", "mine_2"]).values()}) == len(tables.METHODS) + 2
+    assert len({*bars.colours([*render.METHODS, "mine_1", "mine_2"]).values()}) == len(render.METHODS) + 2
 
 
 @pytest.mark.parametrize(
@@ -427,7 +431,7 @@ def flags(photos: pathlib.Path, *more: str, methods: str = "('mean',)") -> list[
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
     """The one line of a command that ends with 2."""
     capsys.readouterr()
-    assert door.run(table1.main, arguments) == 2
+    assert cli.run(table1.main, arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     return line

@@ -15,13 +15,14 @@ from ml_collections import ConfigDict
 from PIL import Image
 from toy import SIZE, Toy, flat_vgg, rate, tiny, twenty_photos, weight_file
 
-from dpconv_jax import experiment, sharding, steps, train
+from dpconv_jax import distributed
 from dpconv_jax.checkpoints import Checkpoints
 from dpconv_jax.data import pipeline
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
 from dpconv_jax.models.vgg16 import VGG16
 from dpconv_jax.signals import Stop
+from dpconv_jax.training import experiment, steps, train
 from dpconv_jax.weights import model_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -228,11 +229,11 @@ def test_four_devices_make_the_step_of_one():
     gan = steps.build(config)
     results = []
     for devices in (1, 4):
-        mesh = sharding.data_mesh(devices)
-        state = jax.device_put(steps.initialise(gan), sharding.replicated(mesh))
+        mesh = distributed.data_mesh(devices)
+        state = jax.device_put(steps.initialise(gan), distributed.replicated(mesh))
         step = train.compile_step(gan, rate(config), mesh)
         for seed in range(2):
-            arrays = sharding.to_devices({name: np.asarray(value) for name, value in batch(seed).items()}, mesh)
+            arrays = distributed.to_devices({name: np.asarray(value) for name, value in batch(seed).items()}, mesh)
             state, metrics = step(state, arrays, None, False)
         assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
         results.append((jax.device_get(state), float(metrics["total"])))

@@ -13,9 +13,9 @@ import safetensors.numpy
 from jax import lax
 from PIL import Image, ImageFilter
 
-from dpconv_jax import losses
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import vgg16
+from dpconv_jax.training import losses
 from dpconv_jax.weights import vgg16 as files
 
 LAYERS = [layer for block in vgg16.BLOCKS for layer in block]

@@ -15,11 +15,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 import dpconv_jax
-from dpconv_jax import UsageError, checkpoints, door, models
-from dpconv_jax import workdir as workdir_file
-from dpconv_jax.model import Model
+from dpconv_jax import UsageError, checkpoints, cli, models
+from dpconv_jax.inpainting.model import Model
 from dpconv_jax.models.convention import Convention
 from dpconv_jax.models.dpconv import DPConv
+from dpconv_jax.training import workdir as workdir_file
 from dpconv_jax.weights import __main__ as command
 from dpconv_jax.weights import model_file
 
@@ -281,7 +281,7 @@ def workdir(tmp_path, params) -> pathlib.Path:
 
 def test_export_then_load(workdir, params, tmp_path, capsys):
     file = tmp_path / "exported.safetensors"
-    assert door.run(command.main, ["export", str(workdir), str(file)]) == 0
+    assert cli.run(command.main, ["export", str(workdir), str(file)]) == 0
     assert "step 7" in capsys.readouterr().out
     from_file, from_workdir = dpconv_jax.load(file), dpconv_jax.load(str(workdir))
     assert from_file.metadata == from_workdir.metadata == METADATA
@@ -313,12 +313,12 @@ def test_a_workdir_from_before_fig_3_is_run_as_what_it_is(params, tmp_path):
 
 def test_export_of_a_step_in_half_the_size(workdir, params, tmp_path, capsys):
     file = tmp_path / "exported.safetensors"
-    assert door.run(command.main, ["export", str(workdir), str(file), "--step=9", "--dtype=float16"]) == 0
+    assert cli.run(command.main, ["export", str(workdir), str(file), "--step=9", "--dtype=float16"]) == 0
     assert "step 9" in capsys.readouterr().out
     assert_same_tree(dpconv_jax.load(file).params, jax.tree.map(np.zeros_like, params))
     with safetensors.safe_open(file, framework="numpy") as opened:
         assert opened.get_tensor("e0.kernel").dtype == np.float16
-    assert door.run(command.main, ["export", str(workdir), str(file), "--step=8"]) == 2
+    assert cli.run(command.main, ["export", str(workdir), str(file), "--step=8"]) == 2
     assert "no checkpoint of step 8; it has 7, 9" in capsys.readouterr().err
 
 
@@ -334,7 +334,7 @@ def test_export_of_a_step_in_half_the_size(workdir, params, tmp_path, capsys):
 )
 def test_a_damaged_config_ends_an_export_in_one_line(workdir, tmp_path, capsys, content, fault):
     (workdir / "config.json").write_text(content)
-    assert door.run(command.main, ["export", str(workdir), str(tmp_path / "x.safetensors")]) == 2
+    assert cli.run(command.main, ["export", str(workdir), str(tmp_path / "x.safetensors")]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"error: {workdir / 'config.json'} is damaged: ") and error.count("\n") == 1
     assert fault in error
@@ -343,11 +343,11 @@ def test_a_damaged_config_ends_an_export_in_one_line(workdir, tmp_path, capsys, 
 
 
 def test_a_failed_export_is_one_line(tmp_path, capsys):
-    assert door.run(command.main, ["export", str(tmp_path / "nowhere"), str(tmp_path / "x.safetensors")]) == 2
+    assert cli.run(command.main, ["export", str(tmp_path / "nowhere"), str(tmp_path / "x.safetensors")]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and "nowhere" in captured.err
     assert not (tmp_path / "x.safetensors").exists()
-    assert door.run(command.main, ["export", "n" * 300, str(tmp_path / "x.safetensors")]) == 2
+    assert cli.run(command.main, ["export", "n" * 300, str(tmp_path / "x.safetensors")]) == 2
     assert capsys.readouterr().err.endswith(f"{'n' * 300}/checkpoints: File name too long\n")
 
 

@@ -10,11 +10,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
 
-from configs import base
-from dpconv_jax import steps
+from dpconv_jax.configs import base
 from dpconv_jax.models.convention import UNIT
 from dpconv_jax.models.generator import Generator
 from dpconv_jax.models.vgg16 import BLOCKS, VGG16
+from dpconv_jax.training import steps
 from dpconv_jax.weights import model_file
 
 SIZE = 32

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 from toy import tiny
 
-from configs import table1
+from dpconv_jax.configs import table1
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -20,9 +20,10 @@ import optax
 from jax.flatten_util import ravel_pytree
 from toy import Toy, tiny
 
-from dpconv_jax import processes, sharding, steps, train
-from dpconv_jax.experiment import Experiment
+from dpconv_jax import distributed
 from dpconv_jax.models import GENERATORS
+from dpconv_jax.training import steps, train
+from dpconv_jax.training.experiment import Experiment
 
 STEPS = 20
 GENERATORS["toy"] = Toy
@@ -35,7 +36,7 @@ def flat(state: steps.GanState) -> np.ndarray:
 
 
 def main(optimizer: str, photos: str, out: str) -> None:
-    processes.initialise()
+    distributed.initialise()
     config = tiny()
     config.data.dir = photos
     config.train.batch_size = 8
@@ -44,7 +45,7 @@ def main(optimizer: str, photos: str, out: str) -> None:
     gan, mesh = experiment.gan, experiment.mesh
     if optimizer == "sgd":
         gan = dataclasses.replace(gan, generator_optimizer=optax.identity(), discriminator_optimizer=optax.identity())
-    whole = sharding.replicated(mesh)
+    whole = distributed.replicated(mesh)
     step = train.compile_step(gan, experiment.learning_rate, mesh)
     gather = jax.jit(lambda arrays: arrays, out_shardings=whole)
     state = jax.device_put(steps.initialise(gan), whole)
@@ -53,15 +54,15 @@ def main(optimizer: str, photos: str, out: str) -> None:
     digest, rows = hashlib.sha256(), []
     for _ in range(STEPS):
         batch = next(batches)
-        arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
+        arrays = distributed.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
         for array in jax.device_get(gather(arrays)).values():
             digest.update(array.tobytes())
         state, metrics = step(state, arrays, None, False)
         rows.append([float(metrics[name]) for name in NUMBERS])
-    if processes.is_main():
+    if distributed.is_main():
         numbers = dict(zip(NUMBERS, np.array(rows).T, strict=True))
         np.savez(out, batch=digest.hexdigest(), initial=initial, params=flat(state), devices=mesh.size, **numbers)
-    processes.barrier("done")
+    distributed.barrier("done")
 
 
 if __name__ == "__main__":

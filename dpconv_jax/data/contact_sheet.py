@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dpconv_jax import masks
-from dpconv_jax.data.collection import MAX_PIXELS
+from dpconv_jax.data.builders.collection import MAX_PIXELS
 from dpconv_jax.data.decode import decode
 from dpconv_jax.data.image_folder import Example
 

@@ -16,9 +16,9 @@ from typing import Any
 import absl.logging
 import numpy as np
 
-from dpconv_jax import door
+from dpconv_jax import cli
 from dpconv_jax.data import sources
-from dpconv_jax.data.collection import REJECTED, Collection, read_rejected
+from dpconv_jax.data.builders.collection import REJECTED, Collection, read_rejected
 from dpconv_jax.data.contact_sheet import Sample, sheet
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
@@ -26,14 +26,14 @@ from dpconv_jax.progress import Counter
 from dpconv_jax.signals import INTERRUPTED, Stop
 
 SAMPLES = 12  # on the contact sheet
-COVERAGE = 0.05  # of the clothing, by the sheet's masks; as in configs/base.py
+COVERAGE = 0.05  # of the clothing, by the sheet's masks; as in dpconv_jax/configs/base.py
 DIRECT = "DirectRunner"
 WITHOUT_PRISM = "--allow_unsafe_triggers"  # there are none; but Beam would fetch Prism, another runner, from GitHub
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake."""
-    parser = door.Parser(prog="python -m dpconv_jax.data.prepare", description=__doc__)
+    parser = cli.Parser(prog="python -m dpconv_jax.data.prepare", description=__doc__)
     add = parser.add_argument
     known = ", ".join(sources.BUILDERS)
     add("--dataset", required=True, metavar="NAME[/CONFIG]", help=f"{known}; CONFIG: shorter side in pixels, originals")
@@ -96,7 +96,7 @@ def _beam_options(runner: str, workers: int, rest: Sequence[str]) -> Any:
         own = [f"--direct_num_workers={workers}", f"--direct_running_mode={mode}", WITHOUT_PRISM]
         own.append("--default_sdk_harness_log_level=CRITICAL")  # workers speak of every channel that they open
         logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # the error itself is the last line
-    parser = door.Parser(add_help=False)
+    parser = cli.Parser(add_help=False)
     for options in [PipelineOptions, *_below(PipelineOptions)]:
         if add := vars(options).get("_add_argparse_args"):
             add.__get__(None, options)(parser)
@@ -150,4 +150,4 @@ def _categories(source: sources.Source, split: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run(main))
+    sys.exit(cli.run(main))

@@ -12,15 +12,15 @@ from typing import Any, Protocol
 
 import tensorflow_datasets as tfds
 
-from dpconv_jax.data import regions
-from dpconv_jax.data.clothing_small import ClothingSmall
-from dpconv_jax.data.collection import REJECTED, Collection
-from dpconv_jax.data.deepfashion import DeepFashion
-from dpconv_jax.data.deepfashion2 import DeepFashion2
-from dpconv_jax.data.fashionai import FashionAI
-from dpconv_jax.data.fashiongen import FashionGen
+from dpconv_jax.data.builders import regions
+from dpconv_jax.data.builders.clothing_small import ClothingSmall
+from dpconv_jax.data.builders.collection import REJECTED, Collection
+from dpconv_jax.data.builders.deepfashion import DeepFashion
+from dpconv_jax.data.builders.deepfashion2 import DeepFashion2
+from dpconv_jax.data.builders.fashionai import FashionAI
+from dpconv_jax.data.builders.fashiongen import FashionGen
 from dpconv_jax.data.image_folder import Example, ImageFolder
-from dpconv_jax.data.synthetic_garments import SyntheticGarments
+from dpconv_jax.data.synthetic.dataset import SyntheticGarments
 from dpconv_jax.errors import UsageError
 
 Builder = tfds.core.GeneratorBasedBuilder

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dpconv_jax import door, masks
+from dpconv_jax import cli, masks
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS, QuickDraw, bucket_of, hole_ratio
@@ -30,7 +30,7 @@ COLOURS = ("#5b8db8", "#e0a458", "#c8553d")  # of the buckets
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake."""
-    parser = door.Parser(prog="python -m dpconv_jax.masks", description=__doc__)
+    parser = cli.Parser(prog="python -m dpconv_jax.masks", description=__doc__)
     add = parser.add_argument
     add("--preset", default="mixed", choices=PRESETS, help="default %(default)s")
     add("--count", required=True, type=int, metavar="N")
@@ -127,4 +127,4 @@ def _histogram(ratios: list[float]) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run(main))
+    sys.exit(cli.run(main))

@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from dpconv_jax.models.convention import Convention
+from dpconv_jax.models.trees import Tree
 
 Masks = dict[str, jax.Array]
 
@@ -82,3 +83,10 @@ class Generator(nnx.Module):
 def channels(base: int, width: float) -> int:
     """`base` times the width multiplier, at least 8."""
     return max(8, round(width * base))
+
+
+def infer(graph: nnx.GraphDef, whole: Tree, image: jax.Array, mask: jax.Array) -> jax.Array:
+    """I_out (B, H, W, 3) float32, RGB, of the holes of `image`, in evaluation mode; `whole`: parameters, statistics."""
+    generator = nnx.merge(graph, whole)
+    output, _ = generator(generator.convention.prepare(image, mask), mask)
+    return output

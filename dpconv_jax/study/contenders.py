@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dpconv_jax import methods, metrics, model, sharding
+from dpconv_jax import distributed
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import Method, Padded
-from dpconv_jax.methods import Network
+from dpconv_jax.evaluation import methods, metrics
+from dpconv_jax.evaluation.evaluate import Method, Padded
+from dpconv_jax.evaluation.methods import Network
+from dpconv_jax.inpainting import model
 
 GREY = 0.5  # of a hole that is shown
 NAMES = "--model: at least one, and no two methods of one name"
@@ -28,7 +30,7 @@ def opened(baselines: Sequence[str], paths: dict[str, pathlib.Path], *, batch_si
     if len({*sizes.values()}) > 1:
         said = ", ".join(f"{name} at {size}" for name, size in sizes.items())
         raise UsageError(f"--model: trained at several sizes, so that no images suit all: {said}")
-    mesh = sharding.data_mesh(0)
+    mesh = distributed.data_mesh(0)
     for name, each in loaded.items():
         network = Network(each.graph, mesh, batch_size=batch_size)
         found.append(network.method(name, each.params, identity={"source": str(paths[name])}))

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from dpconv_jax import door, models, steps
+from dpconv_jax import cli, models
 from dpconv_jax.errors import UsageError
 from dpconv_jax.files import write_whole
-from dpconv_jax.models.generator import Generator
+from dpconv_jax.models.generator import Generator, infer
 from dpconv_jax.study.arithmetic import flops, longest_path
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> generator, and the fields of it that are not its own
@@ -106,7 +106,7 @@ def measure(*, size: int, width: float, batch: int, rounds: int) -> list[Cost]:
 def _split(generator: Generator) -> tuple[Callable[..., jax.Array], Any]:
     """(weights, image, mask) -> output, and the weights."""
     graph, state = nnx.split(generator)
-    return functools.partial(steps.infer, graph), nnx.to_pure_dict(state)
+    return functools.partial(infer, graph), nnx.to_pure_dict(state)
 
 
 def _quietly(run: Callable, *arguments: Any) -> Any:
@@ -143,7 +143,7 @@ def markdown(costs: Sequence[Cost]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake."""
-    parser = door.Parser(prog="python -m dpconv_jax.study.cost", description=__doc__)
+    parser = cli.Parser(prog="python -m dpconv_jax.study.cost", description=__doc__)
     parser.add_argument("--size", type=int, default=256, help="side of the images; default %(default)s")
     parser.add_argument("--width", type=float, default=1.0, help="multiplies channel counts; default %(default)s")
     parser.add_argument("--batch", type=int, default=1, help="images at once; default %(default)s")
@@ -166,4 +166,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run(main))
+    sys.exit(cli.run(main))

@@ -24,20 +24,20 @@ import scipy.optimize
 import scipy.special
 from matplotlib.figure import Figure
 
-from dpconv_jax import door
+from dpconv_jax import cli
 from dpconv_jax.data import pipeline, sources
-from dpconv_jax.data.clothing_small import CLASSES
-from dpconv_jax.data.collection import MAX_PIXELS
+from dpconv_jax.data.builders.clothing_small import CLASSES
+from dpconv_jax.data.builders.collection import MAX_PIXELS
 from dpconv_jax.errors import UsageError
-from dpconv_jax.estimates import Estimate, bootstrapped
-from dpconv_jax.evaluate import Batch, Batches, Method, padded
+from dpconv_jax.evaluation.estimates import Estimate, bootstrapped
+from dpconv_jax.evaluation.evaluate import Batch, Batches, Method, padded
 from dpconv_jax.files import write_whole
 from dpconv_jax.masks import BUCKETS
 from dpconv_jax.models.vgg16 import VGG16, pooled
-from dpconv_jax.report import INK, dress, png
 from dpconv_jax.study import contenders
 from dpconv_jax.study.contenders import masked, names
-from dpconv_jax.study.results import bucket_range
+from dpconv_jax.study.table1.results import bucket_range
+from dpconv_jax.training.report import INK, dress, png
 from dpconv_jax.weights import vgg16
 
 DATA = "clothing_small"
@@ -211,7 +211,7 @@ def draw(rows: Sequence[Row]) -> Figure:
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake."""
     given = sys.argv[1:] if arguments is None else arguments
-    parser = door.Parser(prog="python -m dpconv_jax.study.downstream", description=__doc__)
+    parser = cli.Parser(prog="python -m dpconv_jax.study.downstream", description=__doc__)
     add = parser.add_argument
     add("--manual_dir", required=True, metavar="DIR", help="a checkout of clothing-dataset-small")
     add("--data_dir", default="", metavar="DIR", help="where built datasets are kept; default TFDS's")
@@ -271,4 +271,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run(main))
+    sys.exit(cli.run(main))

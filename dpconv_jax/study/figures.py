@@ -28,18 +28,20 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from dpconv_jax import door, experiment, folder, holes, photo
+from dpconv_jax import cli
 from dpconv_jax.data import pipeline
 from dpconv_jax.data.decode import BadImageError
 from dpconv_jax.errors import UsageError
-from dpconv_jax.evaluate import Method, Padded, padded
+from dpconv_jax.evaluation.evaluate import Method, Padded, padded
 from dpconv_jax.files import write_whole
+from dpconv_jax.inpainting import folder, holes, photo
 from dpconv_jax.masks import BUCKETS
-from dpconv_jax.report import bucket_title
 from dpconv_jax.study import contenders
 from dpconv_jax.study.contenders import masked, names
-from dpconv_jax.study.tables import method_title
-from dpconv_jax.writers import GAP, grid
+from dpconv_jax.study.table1.render import method_title
+from dpconv_jax.training import experiment
+from dpconv_jax.training.report import bucket_title
+from dpconv_jax.training.writers import GAP, grid
 
 CELL = 256  # side of a picture in a figure
 FORMATS = {".png": "PNG", ".jpg": "JPEG"}
@@ -194,7 +196,7 @@ def remove(given: argparse.Namespace) -> tuple[np.ndarray, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake."""
-    parser = door.Parser(prog="python -m dpconv_jax.study.figures", description=__doc__)
+    parser = cli.Parser(prog="python -m dpconv_jax.study.figures", description=__doc__)
     figures = parser.add_subparsers(required=True, metavar="FIGURE", dest="figure")
     for figure, layout in LAYOUTS.items():
         comparison = figures.add_parser(figure, help=layout.help)
@@ -234,4 +236,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(door.run(main))
+    sys.exit(cli.run(main))

@@ -21,16 +21,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from dpconv_jax import compilation, config_door, door, processes, report, train
+from dpconv_jax import cli, distributed
 from dpconv_jax.errors import UsageError
-from dpconv_jax.experiment import Experiment
 from dpconv_jax.files import write_whole
-from dpconv_jax.report import dress, png
 from dpconv_jax.signals import Stop
-from dpconv_jax.study import lineup
-from dpconv_jax.study.bars import colours
-from dpconv_jax.study.tables import method_title
-from dpconv_jax.workdir import compare
+from dpconv_jax.study.table1 import lineup
+from dpconv_jax.study.table1.bars import colours
+from dpconv_jax.study.table1.render import method_title
+from dpconv_jax.training import report, train
+from dpconv_jax.training.experiment import Experiment
+from dpconv_jax.training.report import dress, png
+from dpconv_jax.training.workdir import compare
 
 NAMES = {method: method_title(method) for method in ("dpconv", "pconv")}
 SEEDS = 3
@@ -76,7 +77,7 @@ def settings(config: ConfigDict, *, method: str, seed: int) -> ConfigDict:
 def learn(config: ConfigDict, folder: pathlib.Path, *, stop: Stop) -> None:
     """Trains in `folder` unless that is done, as its log says. Raises UsageError as `train.train` does."""
     steps, _ = report.read_curves(folder / "metrics.jsonl").get("val/l1", ((), ()))
-    if processes.agreed(len(steps) > 0 and steps[-1] == config.train.steps):
+    if distributed.agreed(len(steps) > 0 and steps[-1] == config.train.steps):
         compare(config, folder)
         print(f"{folder} is done", flush=True)
         return
@@ -209,25 +210,25 @@ def publish(config: ConfigDict, workdir: pathlib.Path, curves: Sequence[Curve], 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake, SystemExit(42) after a signal, with the training saved."""
     given = sys.argv[1:] if arguments is None else arguments
-    parser = door.Parser(prog="python -m dpconv_jax.study.learning", description=__doc__)
+    parser = cli.Parser(prog="python -m dpconv_jax.study.learning", description=__doc__)
     parser.add_argument("--workdir", required=True, type=pathlib.Path, metavar="DIR")
     options, rest = parser.parse_known_args(given)
-    config = config_door.read(rest)
+    config = cli.read_config(rest)
     command = shlex.join(["python", "-m", "dpconv_jax.study.learning", *given])
-    processes.initialise()
-    compilation.keep_compiled()
+    distributed.initialise()
+    cli.keep_compiled()
     runs = [(method, seed) for seed in range(SEEDS) for method in NAMES]
     folders = {(method, seed): options.workdir / f"{method}-{seed}" for method, seed in runs}
-    with processes.new_stop().listening() as stop:
+    with distributed.new_stop().listening() as stop:
         for (method, seed), folder in folders.items():
             learn(settings(config, method=method, seed=seed), folder, stop=stop)
-    if processes.is_main():
+    if distributed.is_main():
         publish(
             config, options.workdir, [read(folder, method=m, seed=s) for (m, s), folder in folders.items()], command
         )
-    processes.barrier("done")
+    distributed.barrier("done")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(config_door.run(main))
+    sys.exit(cli.run_with_config(main))

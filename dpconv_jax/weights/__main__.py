@@ -12,7 +12,7 @@ import argparse
 import sys
 
 from dpconv_jax.checkpoints import restore_generator
-from dpconv_jax.door import Parser, run
+from dpconv_jax.cli import Parser, run
 from dpconv_jax.errors import UsageError
 from dpconv_jax.weights import model_file, store
 from dpconv_jax.weights.convert import convert, convert_released

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dpconv_jax.checkpoints import Checkpoints
-from dpconv_jax.trees import Tree
+from dpconv_jax.models.trees import Tree
 
 
 def content(step: int) -> Tree:

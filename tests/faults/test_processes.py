@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from toy import Toy, tiny, twenty_photos
 
-from dpconv_jax import processes, steps
+from dpconv_jax import distributed
 from dpconv_jax.checkpoints import Checkpoints, newest_step
 from dpconv_jax.errors import UsageError
 from dpconv_jax.models import GENERATORS
-from dpconv_jax.writers import read_scalars
+from dpconv_jax.training import steps
+from dpconv_jax.training.writers import read_scalars
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = 240  # seconds until a test gives up on its processes
@@ -231,7 +232,7 @@ def test_wrong_environments_are_named(variables, said, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=said):
-        processes.initialise()
+        distributed.initialise()
 
 
 def test_the_launcher_refuses_what_it_does_not_understand():

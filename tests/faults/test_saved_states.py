@@ -15,11 +15,12 @@ import pytest
 from saver import content
 from toy import Toy, tiny, twenty_photos
 
-from dpconv_jax import sharding, steps, train
+from dpconv_jax import distributed
 from dpconv_jax.checkpoints import Checkpoints, newest_step
-from dpconv_jax.experiment import Experiment
 from dpconv_jax.models import GENERATORS
-from dpconv_jax.trees import Tree
+from dpconv_jax.models.trees import Tree
+from dpconv_jax.training import steps, train
+from dpconv_jax.training.experiment import Experiment
 
 SAVER = pathlib.Path(__file__).with_name("saver.py")
 KILLS = 20
@@ -143,13 +144,13 @@ def test_a_training_on_two_devices_goes_on_with_others(devices, tmp_path, monkey
     gan = experiment.gan
 
     def placed(count: int) -> steps.GanState:
-        return jax.device_put(steps.initialise(gan), sharding.replicated(sharding.data_mesh(count)))
+        return jax.device_put(steps.initialise(gan), distributed.replicated(distributed.data_mesh(count)))
 
-    mesh, state = sharding.data_mesh(2), placed(2)
+    mesh, state = distributed.data_mesh(2), placed(2)
     step, batches = train.compile_step(gan, experiment.learning_rate, mesh), experiment.batches(start=0)
     for _ in range(2):
         batch = next(batches)
-        arrays = sharding.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
+        arrays = distributed.to_devices({name: batch[name] for name in ("image", "mask")}, mesh)
         state, _ = step(state, arrays, None, False)
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
     checkpoints.save(2, state)

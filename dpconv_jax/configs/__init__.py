@@ -1,0 +1,1 @@
+"""The recipes: what `--config=configs/NAME.py` names. base.py explains every field."""

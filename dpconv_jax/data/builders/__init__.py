@@ -1,0 +1,1 @@
+"""The datasets of photos: one file each, over what they share."""

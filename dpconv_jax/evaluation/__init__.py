@@ -1,0 +1,1 @@
+"""How good fills are: what fills, the metrics, and their values with intervals."""

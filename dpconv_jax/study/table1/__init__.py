@@ -1,0 +1,1 @@
+"""Table 1: methods by datasets, on the same holes."""
