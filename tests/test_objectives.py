@@ -69,9 +69,9 @@ def test_one_step_of_the_papers_recipe(vgg16_npz: pathlib.Path):
     assert float(metrics["learning_rate"]) == pytest.approx(2e-4)
     for name in ("generator", "discriminator"):
         moved = optax.tree.sub(getattr(after, name), getattr(before, name))
-        rate = {"generator": 2e-4, "discriminator": 1e-4}[name]
+        size = {"generator": 2e-4, "discriminator": 1e-4}[name]
         # Adam's first step is the learning rate in every weight that has a gradient.
-        assert float(optax.tree.norm(moved, ord=np.inf)) == pytest.approx(rate, rel=1e-2), name
+        assert float(optax.tree.norm(moved, ord=np.inf)) == pytest.approx(size, rel=1e-2), name
 
 
 def small(config: ConfigDict, *, style: float) -> ConfigDict:
