@@ -466,7 +466,8 @@ def test_the_site_is_built(tmp_path: pathlib.Path):
     )
     assert done.returncode == 0, done.stderr
     pages = {
-        page: (tmp_path / f"{page}.html").read_text() for page in ("index", "api/layers", "api/commands", "api/evaluation")
+        page: (tmp_path / f"{page}.html").read_text()
+        for page in ("index", "api/layers", "api/commands", "api/evaluation")
     }
     assert "docs/architecture.html" in pages["index"]
     assert 'id="dpconv_jax.layers.partial_conv.partial_conv"' in pages["api/layers"]
