@@ -5,6 +5,7 @@ composite (H, W, 3) float32: its fill in the holes, the image itself elsewhere. 
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -128,6 +129,12 @@ def _bytes(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.rint(np.where(valid, image, 0.0).clip(0.0, 1.0) * 255.0).astype(np.uint8)
 
 
+def side_by_side(fill: Callable[..., np.ndarray], *batches: np.ndarray) -> np.ndarray:
+    """What `fill` makes of each image of batches (B, ...), as it would alone, on all cores: (B, ...)."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack([*pool.map(lambda arrays: fill(*arrays), zip(*batches, strict=True))])
+
+
 def batched(names: Iterable[str]) -> dict[str, Fill]:
     """The named methods over batches: images (B, H, W, 3) and masks (B, H, W, 1) -> composites (B, H, W, 3).
 
@@ -135,18 +142,11 @@ def batched(names: Iterable[str]) -> dict[str, Fill]:
     Raises UsageError for an unknown name and where a library is missing, before any image is filled.
     """
 
-    def over_batch(method: Fill) -> Fill:
-        def fill(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                return np.stack([*pool.map(lambda pair: method(*pair), zip(images, masks, strict=True))])
-
-        return fill
-
     methods = {}
     for name in names:
         if name not in METHODS:
             raise UsageError(f"unknown baseline {name!r}; known: {', '.join(METHODS)}")
         if name in _LIBRARIES:
             _LIBRARIES[name]()
-        methods[name] = over_batch(METHODS[name])
+        methods[name] = functools.partial(side_by_side, METHODS[name])
     return methods

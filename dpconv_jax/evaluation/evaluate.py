@@ -42,9 +42,8 @@ class Method(NamedTuple):
 
     name: str
     identity: dict[str, Any]  # what its outputs depend on, as JSON has it
-    fill: Callable[
-        [Padded], np.ndarray
-    ]  # outputs (B, H, W, 3) float32, used in the holes only; reads no true pixel there
+    # Gives outputs (B, H, W, 3) float32, used in the holes only; reads no true pixel there.
+    fill: Callable[[Padded], np.ndarray]
 
 
 class Example(NamedTuple):

@@ -48,8 +48,9 @@ def textured(method: Method) -> Method:
 
     def filled(batch: Padded) -> np.ndarray:
         guides = np.clip(method.fill(batch), 0, 1)
-        images = zip(batch.masked, batch.mask, guides, strict=True)
-        return np.stack([texture.fill(*each, guide_scale=1).image for each in images])
+        return classical.side_by_side(
+            lambda *each: texture.fill(*each, guide_scale=1).image, batch.masked, batch.mask, guides
+        )
 
     return Method(method.name + TEXTURE, method.identity | {"texture": True}, filled)
 
