@@ -21,6 +21,7 @@ import argparse
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 from dpconv_jax import cli
 from dpconv_jax.errors import UsageError
@@ -28,32 +29,30 @@ from dpconv_jax.inpainting import folder, holes
 from dpconv_jax.progress import Counter
 
 
-def _pixels(text: str) -> int:
-    if not text.isdecimal() or len(text) > 6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels, 0 to 999999")
-    return int(text)
+def _number(what: str, *, least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or len(text) > len(str(most)) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}, {least} to {most}")
+        return int(text)
 
-
-def _variants(text: str) -> int:
-    if not text.isdecimal() or len(text) > 2 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of variants, 1 to 99")
-    return int(text)
+    return parse
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit code. Raises UsageError for a mistake in the command."""
     parser = cli.Parser(prog="python -m dpconv_jax.inpaint", description=__doc__)
     add = parser.add_argument
+    pixels, variants = _number("pixels", least=0, most=999_999), _number("variants", least=1, most=99)
     add("--checkpoint", type=pathlib.Path, metavar="WORKDIR|FILE", help="the network; default: that of this package")
     add("--image", required=True, type=pathlib.Path, metavar="FILE|DIR")
     add("--mask", type=pathlib.Path, metavar="FILE|DIR")
     add("--box", action="append", default=[], metavar="X0,Y0,X1,Y1", help="a rectangle to fill, in pixels; repeatable")
     add("--out", required=True, metavar="FILE|DIR")
     add("--mask_hole", choices=("white", "black"), help=f"the colour of holes in masks; {holes.COLOUR} if not given")
-    add("--dilate", type=_pixels, default=0, metavar="PX", help="grow the holes, over the edge of what is to go")
-    add("--feather", type=_pixels, default=0, metavar="PX", help="blend the fill into so many pixels around the holes")
+    add("--dilate", type=pixels, default=0, metavar="PX", help="grow the holes, over the edge of what is to go")
+    add("--feather", type=pixels, default=0, metavar="PX", help="blend the fill into so many pixels around the holes")
     add("--texture", choices=("auto", "off"), default="auto", help="off: what the network makes alone, smooth")
-    add("--variants", type=_variants, default=1, metavar="N", help="so many fills that differ, the first the best")
+    add("--variants", type=variants, default=1, metavar="N", help="so many fills that differ, the first the best")
     add("--overwrite", action="store_true", help="fill photos again that are done already")
     given = parser.parse_args(arguments)
     if given.mask is None and not given.box:
