@@ -15,7 +15,7 @@ import pathlib
 
 import numpy as np
 
-from benchmarks.patchmatch import photo
+from benchmarks.fills import chosen, strokes
 from dpconv_jax import masks
 from dpconv_jax.evaluation.suite import Networks, Panel
 from dpconv_jax.inpainting import model
@@ -23,7 +23,6 @@ from dpconv_jax.weights import store, vgg16
 
 SIZE = 256
 VARIANTS = 6
-SEED = 7
 
 
 def main() -> None:
@@ -37,8 +36,7 @@ def main() -> None:
     options = parser.parse_args()
     networks = Networks(lpips=store.load_lpips(options.lpips, trunk=vgg16.load(options.vgg)))
     network = model.load(options.checkpoint)
-    paths = sorted(options.photos.rglob("*.jpg"))
-    paths = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, options.limit)]
+    paths = chosen(options.photos, options.limit)
 
     def scores(filled: np.ndarray, image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
         panel = Panel(networks, bootstrap=0, seed=0)
@@ -46,12 +44,10 @@ def main() -> None:
         found = {metric: score.value for metric, score in panel.scores().items()}
         return found["l1_percent"], found["lpips_oxford"]
 
-    for bucket in (1, 2):
+    examples = [*strokes(paths, size=SIZE, preset="thin")]
+    for ratios in masks.DRAWN[1:]:
         places, asked, ordered = [], [], []
-        for index, path in enumerate(paths):
-            image = photo(path, SIZE)
-            rng = np.random.default_rng([SEED, index, bucket])
-            mask = masks.draw(rng, (SIZE, SIZE), preset="thin", bucket=bucket).astype(np.float32)
+        for _, image, mask in (each for each in examples if each.group == str(ratios)):
             variants = [scores(fill, image, mask) for fill in network(image, mask, variants=VARIANTS)]
             places.append(variants)
             asked.append(scores(network(image, mask), image, mask))
@@ -60,7 +56,7 @@ def main() -> None:
         best = found[np.arange(len(found)), found[..., 1].argmin(axis=1)]
         rows = {f"place {1 + place}": found[:, place] for place in range(VARIANTS)}
         rows |= {"without variants": np.array(asked), "best by LPIPS": best}
-        print(f"holes of {masks.DRAWN[bucket]}, {len(paths)} photos; {np.mean(ordered):.3f} of the pairs in order")
+        print(f"holes of {ratios}, {len(paths)} photos; {np.mean(ordered):.3f} of the pairs in order")
         print("| | l1 % | LPIPS |\n|---|---|---|")
         for name, values in rows.items():
             print(f"| {name} | {values[:, 0].mean():.3f} | {values[:, 1].mean():.4f} |", flush=True)

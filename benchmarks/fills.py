@@ -108,6 +108,12 @@ def whole(path: pathlib.Path, *, side: int | None = None) -> np.ndarray:
     return np.asarray(image, np.float32) / 255
 
 
+def chosen(folder: pathlib.Path, limit: int | None) -> list[pathlib.Path]:
+    """The photos below a folder, or so many of them, spread over all."""
+    paths = sorted(folder.rglob("*.jpg"))
+    return [paths[round(i)] for i in np.linspace(0, len(paths) - 1, limit)] if limit else paths
+
+
 def strokes(paths: Sequence[pathlib.Path], *, size: int | None, preset: str) -> Iterator[Example]:
     """Of each photo three, one of each bucket: its central square at `size`, or, with None, all of it as it is."""
     for index, path in enumerate(paths):
@@ -161,9 +167,7 @@ def main() -> None:
         examples, count, over = removed(paths), len(paths), "pypatchmatch"
         print(f"{len(paths)} photos, {SIDE} pixels along the longer side, a rectangle or a blob in the middle of each")
     else:
-        paths = sorted(options.photos.rglob("*.jpg"))
-        if options.limit:
-            paths = [paths[round(i)] for i in np.linspace(0, len(paths) - 1, options.limit)]
+        paths = chosen(options.photos, options.limit)
         size, over = None if options.native else options.size, "telea"
         at = "native size" if size is None else f"{size}x{size}"
         if options.lines:
